@@ -1,0 +1,343 @@
+"""The rows that travel through the house, their Arrow schemas and their checks. No retrieval, no text rendering.
+
+Two tables are contracts: `Pool` (what retrieval found; evaluation reads it) and `ContextRow` (one composed context and
+the questions asked of it; training reads it). Both are Parquet and load with `datasets.load_dataset("parquet")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_builders.errors import RagFtError
+from data_builders.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The unit of retrieval."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class GoldEvidence:
+    """A verbatim quote of a gold passage and why it matters."""
+
+    passage_id: str
+    quote: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with gold annotations.
+
+    Attributes:
+        answers: accepted answers; the first is the one a label writes, the others are aliases.
+        gold: ids of the passages annotated as holding the answer; all of them are needed (two for two hops).
+        evidence: one or more quotes per gold passage, empty where the source has none.
+        analysis: one or two sentences from evidence to answer, empty where the source has none.
+        source: the data set it comes from.
+        group: the slice it is reported under, for example `one_hop`.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    gold: tuple[str, ...]
+    evidence: tuple[GoldEvidence, ...] = ()
+    analysis: str = ""
+    source: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class PoolPassage:
+    """A retrieved passage. `rank` counts from 1; gold passages the retriever missed are appended with rank 0."""
+
+    id: str
+    title: str
+    text: str
+    is_gold: bool
+    has_answer: bool
+    retriever: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A question and its ranked passages to the full depth; prefixes of it are what a sweep shows."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    source: str
+    group: str
+    passages: tuple[PoolPassage, ...]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """Where a shown passage came from, for one question."""
+
+    retriever: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """A judgement of one shown passage (`passage` indexes into the context)."""
+
+    passage: int
+    relevant: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A verbatim quote of one shown passage (`passage` indexes into the context)."""
+
+    passage: int
+    quote: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the generator should write. An abstaining label has no evidence and `answer` None."""
+
+    relevance: tuple[Relevance, ...]
+    evidence: tuple[Evidence, ...]
+    analysis: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class ContextQuestion:
+    """A question asked of one context. Integers in `gold` and `has_answer` index into the context's passages.
+
+    `answerable` is a property of the context: all gold passages are shown. `has_answer` lists shown passages that
+    contain an alias of the answer without being gold. `retrieved` is parallel to the passages (None: not retrieved).
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    answerable: bool
+    gold: tuple[int, ...]
+    has_answer: tuple[int, ...]
+    retrieved: tuple[Retrieved | None, ...]
+    label: Label | None
+    label_source: str
+    source: str
+    group: str
+
+
+@dataclass(frozen=True)
+class ContextRow:
+    """One composed context, its passages in the order shown, and the questions asked of it."""
+
+    id: str
+    passages: tuple[Passage, ...]
+    questions: tuple[ContextQuestion, ...]
+
+
+_TEXT = pa.string()
+_PASSAGE = [("id", _TEXT), ("title", _TEXT), ("text", _TEXT)]
+_QUOTE = [("quote", _TEXT), ("reason", _TEXT)]
+_RETRIEVED = [("retriever", _TEXT), ("rank", pa.int32()), ("score", pa.float32())]
+_LABEL = pa.struct(
+    [
+        ("relevance", pa.list_(pa.struct([("passage", pa.int32()), ("relevant", pa.bool_()), ("reason", _TEXT)]))),
+        ("evidence", pa.list_(pa.struct([("passage", pa.int32()), *_QUOTE]))),
+        ("analysis", _TEXT),
+        ("answer", _TEXT),
+    ]
+)
+
+PASSAGE_SCHEMA = pa.schema(_PASSAGE)
+QUESTION_SCHEMA = pa.schema(
+    [
+        ("id", _TEXT),
+        ("question", _TEXT),
+        ("answers", pa.list_(_TEXT)),
+        ("gold", pa.list_(_TEXT)),
+        ("evidence", pa.list_(pa.struct([("passage_id", _TEXT), *_QUOTE]))),
+        ("analysis", _TEXT),
+        ("source", _TEXT),
+        ("group", _TEXT),
+    ]
+)
+POOL_SCHEMA = pa.schema(
+    [
+        ("id", _TEXT),
+        ("question", _TEXT),
+        ("answers", pa.list_(_TEXT)),
+        ("source", _TEXT),
+        ("group", _TEXT),
+        (
+            "passages",
+            pa.list_(pa.struct([*_PASSAGE, ("is_gold", pa.bool_()), ("has_answer", pa.bool_()), *_RETRIEVED])),
+        ),
+    ]
+)
+CONTEXT_SCHEMA = pa.schema(
+    [
+        ("id", _TEXT),
+        ("passages", pa.list_(pa.struct(_PASSAGE))),
+        (
+            "questions",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("id", _TEXT),
+                        ("question", _TEXT),
+                        ("answers", pa.list_(_TEXT)),
+                        ("answerable", pa.bool_()),
+                        ("gold", pa.list_(pa.int32())),
+                        ("has_answer", pa.list_(pa.int32())),
+                        ("retrieved", pa.list_(pa.struct(_RETRIEVED))),
+                        ("label", _LABEL),
+                        ("label_source", _TEXT),
+                        ("source", _TEXT),
+                        ("group", _TEXT),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+Record = Passage | Question | Pool | ContextRow
+_SCHEMAS: dict[type, pa.Schema] = {
+    Passage: PASSAGE_SCHEMA,
+    Question: QUESTION_SCHEMA,
+    Pool: POOL_SCHEMA,
+    ContextRow: CONTEXT_SCHEMA,
+}
+
+
+def write_records(path: Path, kind: type[Record], records: Iterable[Record], batch_size: int = 1000) -> int:
+    """Stream `records` of one `kind` into a Parquet file, atomically; return how many were written.
+
+    Memory holds one batch. The bytes depend on the records only.
+    """
+    schema, written = _SCHEMAS[kind], 0
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        batch: list[dict[str, Any]] = []
+        for record in records:
+            batch.append(asdict(record))
+            if len(batch) == batch_size:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                written, batch = written + len(batch), []
+        if batch or not written:
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+    return written + len(batch)
+
+
+def read_rows(path: Path, kind: type[Record]) -> Iterator[dict[str, Any]]:
+    """Stream the rows of a Parquet file as dictionaries, after checking its columns against `kind`.
+
+    Raises:
+        RagFtError: the file is missing, is not Parquet, or lacks a column.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
+        raise RagFtError(f"cannot read {path}: {error}. Build it again with `rag-ft build RECIPE`.") from error
+    missing = [name for name in _SCHEMAS[kind].names if name not in file.schema_arrow.names]
+    if missing:
+        raise RagFtError(
+            f"{path} is not a table of {kind.__name__} rows: column {', '.join(missing)} is missing. "
+            "Build it again with `rag-ft build RECIPE`."
+        )
+    for batch in file.iter_batches(batch_size=500):
+        yield from batch.to_pylist()
+
+
+def read_passages(path: Path) -> Iterator[Passage]:
+    """Stream passages from Parquet."""
+    return (Passage(**row) for row in read_rows(path, Passage))
+
+
+def read_questions(path: Path) -> Iterator[Question]:
+    """Stream questions with their gold annotations from Parquet."""
+    for row in read_rows(path, Question):
+        evidence = tuple(GoldEvidence(**item) for item in row["evidence"])
+        yield Question(**{**row, "answers": tuple(row["answers"]), "gold": tuple(row["gold"]), "evidence": evidence})
+
+
+def read_pools(path: Path) -> Iterator[Pool]:
+    """Stream pools from Parquet."""
+    for row in read_rows(path, Pool):
+        passages = tuple(PoolPassage(**item) for item in row["passages"])
+        yield Pool(**{**row, "answers": tuple(row["answers"]), "passages": passages})
+
+
+def read_context_rows(path: Path) -> Iterator[ContextRow]:
+    """Stream context rows from Parquet."""
+    for row in read_rows(path, ContextRow):
+        passages = tuple(Passage(**item) for item in row["passages"])
+        yield ContextRow(row["id"], passages, tuple(_context_question(item) for item in row["questions"]))
+
+
+def _context_question(item: dict[str, Any]) -> ContextQuestion:
+    return ContextQuestion(
+        **{
+            **item,
+            "answers": tuple(item["answers"]),
+            "gold": tuple(item["gold"]),
+            "has_answer": tuple(item["has_answer"]),
+            "retrieved": tuple(Retrieved(**r) if r is not None else None for r in item["retrieved"]),
+            "label": _label(item["label"]) if item["label"] is not None else None,
+        }
+    )
+
+
+def _label(item: dict[str, Any]) -> Label:
+    return Label(
+        relevance=tuple(Relevance(**r) for r in item["relevance"]),
+        evidence=tuple(Evidence(**e) for e in item["evidence"]),
+        analysis=item["analysis"],
+        answer=item["answer"],
+    )
+
+
+def check_context_row(row: ContextRow) -> None:
+    """Check the invariants every builder must keep.
+
+    Raises:
+        RagFtError: an index points outside the context, gold and `answerable` disagree with the label, or a quote is
+            not verbatim in the passage it cites.
+    """
+    for question in row.questions:
+        problem = _first_problem(row, question)
+        if problem:
+            raise RagFtError(f"context row {row.id}, question {question.id}: {problem}.")
+
+
+def _first_problem(row: ContextRow, question: ContextQuestion) -> str | None:
+    count = len(row.passages)
+    label = question.label
+    cited = [item.passage for item in label.evidence] if label else []
+    judged = [item.passage for item in label.relevance] if label else []
+    if any(not 0 <= index < count for index in (*question.gold, *question.has_answer, *cited, *judged)):
+        return f"an index points outside its {count} passages"
+    if len(question.retrieved) != count:
+        return f"retrieved has {len(question.retrieved)} entries for {count} passages"
+    if label and label.evidence and not question.answerable:
+        return "its label quotes evidence although the context is not answerable"
+    for item in label.evidence if label else ():
+        if item.quote not in row.passages[item.passage].text:
+            return f'the quote "{item.quote}" is not in passage {item.passage}'
+    return None
