@@ -1,0 +1,95 @@
+"""Prompt segments and target spans as token ids, tokenised one by one and joined. No tensors, no padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from data_builders.errors import RagFtError
+from data_builders.records import Label, Passage
+from rag_ft.prompting.frame import ChatFrame, chat_frame
+from rag_ft.prompting.neutralise import control_tokens, neutraliser
+from rag_ft.prompting.render import Prompt, Span, render_prompt, render_target
+from rag_ft.prompting.settings import PromptSettings
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncodedSpan:
+    """A named part of the target as token ids."""
+
+    name: str
+    ids: Ids
+
+
+class Encoder:
+    """Turns questions, contexts and labels into token ids for one tokenizer and one prompt contract.
+
+    The head, each passage and the question are segments: what two prompts share at their start is the same
+    run of segments, so that it needs to be computed once (prefix sharing, shared contexts).
+    """
+
+    def __init__(self, tokenizer: Any, settings: PromptSettings, template_kwargs: dict[str, Any]) -> None:
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.frame: ChatFrame = chat_frame(tokenizer, template_kwargs)
+        self._neutralise = neutraliser(tokenizer)
+        self._cache: dict[str, Ids] = {}
+        self.end: Ids = self._end_of_turn()
+
+    def prompt(self, question: str, passages: Sequence[Passage]) -> tuple[Ids, ...]:
+        """Return the prompt's segments: head, one for each passage, question with the generation prompt."""
+        return tuple(self._encode(text) for text in self.prompt_texts(question, passages))
+
+    def prompt_texts(self, question: str, passages: Sequence[Passage]) -> tuple[str, ...]:
+        """Return the text of each prompt segment; joined they are what the chat template writes."""
+        prompt = self._rendered(question, passages)
+        head = self.frame.before + prompt.system + self.frame.between + prompt.ahead
+        segments = [head, *prompt.passages, prompt.question + self.frame.tail]
+        # A template that ends in a space ("[INST] ") would have its space tokenised with what follows.
+        bare = head.rstrip(" ")
+        segments[0], segments[1] = bare, head[len(bare) :] + segments[1]
+        return tuple(segments)
+
+    def messages(self, question: str, passages: Sequence[Passage]) -> list[dict[str, str]]:
+        """Return the same prompt as chat messages, for servers that apply the template themselves."""
+        prompt = self._rendered(question, passages)
+        return self.frame.messages(prompt.system, prompt.user)
+
+    def target(self, label: Label) -> tuple[EncodedSpan, ...]:
+        """Return the target's spans, the end-of-turn token last."""
+        spans = [Span(span.name, self._neutralise(span.text)) for span in render_target(label, self.settings)]
+        spans[0] = replace(spans[0], text=self.frame.lead + spans[0].text)
+        return (*(EncodedSpan(span.name, self._encode(span.text)) for span in spans), EncodedSpan("end", self.end))
+
+    def _rendered(self, question: str, passages: Sequence[Passage]) -> Prompt:
+        safe = [
+            Passage(passage.id, self._neutralise(passage.title), self._neutralise(passage.text)) for passage in passages
+        ]
+        return render_prompt(self._neutralise(question), safe, self.settings)
+
+    def _encode(self, text: str) -> Ids:
+        found = self._cache.get(text)
+        if found is None:
+            if len(self._cache) > 50_000:
+                self._cache.clear()
+            found = self._cache[text] = self.tokenise(text)
+        return found
+
+    def tokenise(self, text: str) -> Ids:
+        """Tokenise as it stands: the chat template has written every special token there is to be."""
+        return tuple(self.tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+
+    def _end_of_turn(self) -> Ids:
+        """Return the ids from the end of the answer to the first control token of the template."""
+        controls = {self.tokenizer.convert_tokens_to_ids(token) for token in control_tokens(self.tokenizer)}
+        ids = self.tokenise(self.frame.end)
+        for position, token in enumerate(ids):
+            if token in controls:
+                return ids[: position + 1]
+        raise RagFtError(
+            "the chat template writes no end-of-turn token after an answer, so the model could never learn to stop: "
+            f"it ends with {self.frame.end!r}. Set model.weights to a model whose template does."
+        )

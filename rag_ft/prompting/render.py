@@ -1,0 +1,102 @@
+"""THE renderer: question, context and style -> prompt segments and named target spans. Pure text, no tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_builders.files import content_hash
+from data_builders.records import Label, Passage
+from rag_ft.prompting import templates
+from rag_ft.prompting.settings import PromptSettings
+
+SPAN_NAMES = ("relevance", "evidence", "analysis", "answer", "end")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A named part of the target."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt in the parts that prefix sharing and shared contexts work with.
+
+    `system` and `ahead` make the head; `passages` are one segment each; `question` closes the user's message.
+    """
+
+    system: str
+    ahead: str
+    passages: tuple[str, ...]
+    question: str
+
+    @property
+    def user(self) -> str:
+        """The user's message as one string."""
+        return self.ahead + "".join(self.passages) + self.question
+
+
+def render_prompt(question: str, passages: Sequence[Passage], settings: PromptSettings) -> Prompt:
+    """Render the prompt for a question over passages in the order given; no passages is the closed-book prompt."""
+    position = settings.question_position
+    shown = tuple(
+        templates.passage_text(number, passage.title.strip(), passage.text.strip(), settings.titles)
+        for number, passage in enumerate(passages, start=1)
+    )
+    instruction = templates.INSTRUCTIONS[settings.style] if passages else templates.CLOSED_BOOK
+    return Prompt(
+        system=instruction.format(abstention=settings.abstention),
+        ahead=templates.question_ahead_text(question.strip()) if position != "after" and passages else "",
+        passages=shown,
+        question=templates.question_text(question.strip()) if position != "before" or not passages else "Reply now.",
+    )
+
+
+def render_target(label: Label, settings: PromptSettings) -> tuple[Span, ...]:
+    """Render the label in the style of `settings`. The end-of-turn span is the tokenizer's and comes with encoding."""
+    answer = settings.abstention if label.answer is None else label.answer.strip()
+    if settings.style == "answer":
+        return (Span("answer", answer),)
+    if settings.style == "reasoning":
+        return (Span("relevance", _reasons(label)), Span("answer", f"Answer: {answer}"))
+    return (
+        Span("relevance", _judgements(label)),
+        Span("evidence", _evidence(label)),
+        Span("analysis", f"Analysis: {label.analysis.strip()}\n"),
+        Span("answer", f"Answer: {answer}"),
+    )
+
+
+def _reasons(label: Label) -> str:
+    lines = [f"[{item.passage + 1}] {item.reason.strip()}" for item in label.relevance if item.relevant]
+    return "\n".join(lines or [templates.NO_PASSAGE_RELEVANT]) + "\n"
+
+
+def _judgements(label: Label) -> str:
+    lines = [
+        f"[{item.passage + 1}] {'yes' if item.relevant else 'no'}: {item.reason.strip()}" for item in label.relevance
+    ]
+    return "\n".join(["Relevance:", *lines]) + "\n"
+
+
+def _evidence(label: Label) -> str:
+    lines = [f'[{item.passage + 1}] "{item.quote}": {item.reason.strip()}' for item in label.evidence]
+    return "\n".join(["Evidence:", *(lines or [templates.NO_EVIDENCE])]) + "\n"
+
+
+def prompt_hash(settings: PromptSettings) -> str:
+    """Return the hash of templates and settings that travels with an adapter; evaluation refuses another."""
+    words = [
+        templates.TEMPLATE_VERSION,
+        templates.INSTRUCTIONS,
+        templates.CLOSED_BOOK,
+        templates.NO_PASSAGE_RELEVANT,
+        templates.NO_EVIDENCE,
+        templates.passage_text(1, "title", "text", settings.titles),
+        templates.question_text("question"),
+        templates.question_ahead_text("question"),
+    ]
+    return content_hash([words, settings.model_dump(mode="json")])
