@@ -57,7 +57,7 @@ def chat_frame(tokenizer: Any, template_kwargs: dict[str, Any]) -> ChatFrame:
         between, tail = _split(rest, _USER)
         return ChatFrame(before, between, tail, lead, end, True)
     before, tail = _split(prompt, _USER)
-    return ChatFrame(before, "\n\n", tail, lead, end, False)
+    return ChatFrame(before, "\n", tail, lead, end, False)
 
 
 def _render(tokenizer: Any, template_kwargs: dict[str, Any]) -> tuple[str, str, bool]:

@@ -36,8 +36,8 @@ NO_EVIDENCE = "none"
 def passage_text(number: int, title: str, text: str, show_title: bool) -> str:
     """Render one passage, its separator at the end.
 
-    One newline, because tokenizers agree on it: pre-tokenisers of the GPT-2 family split "\\n\\n" inside a text but
-    not at its end, and those of the cl100k family join it with a full stop in front.
+    One newline, because tokenizers agree on it: pre-tokenisers of the GPT-2 family split two newlines inside a
+    text but not at its end, and those of the cl100k family join them with a full stop in front.
     """
     heading = f"[{number}] {title}\n" if show_title and title else f"[{number}] "
     return f"{heading}{text}\n"

@@ -1,0 +1,83 @@
+"""Models and tokenizers from settings, and adapters on top of them. No hub code unless the recipe says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data_builders.errors import RagFtError
+from rag_ft.models.settings import ModelSettings
+from rag_ft.models.weights import Weights, quiet_transformers, resolve_weights
+
+
+def load_tokenizer(settings: ModelSettings, weights: Weights) -> Any:
+    """Load the tokenizer; a missing pad token becomes the end token, which is safe since we mask by attention."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(
+            weights.location, revision=weights.revision, trust_remote_code=settings.trust_remote_code
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(settings: ModelSettings, weights: Weights, device: str | None = None) -> Any:
+    """Load the base weights in the recipe's dtype on `device` (the best there is when None)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            weights.location,
+            revision=weights.revision,
+            dtype=getattr(torch, dtype_name(settings.dtype)),
+            attn_implementation="sdpa" if settings.attention == "auto" else settings.attention,
+            trust_remote_code=settings.trust_remote_code,
+            use_safetensors=True,
+        )
+    return model.to(device or best_device())
+
+
+def load_base(settings: ModelSettings) -> tuple[Any, Any]:
+    """Resolve the recipe's weights; return model and tokenizer."""
+    weights = resolve_weights(settings.weights, settings.revision)
+    return load_model(settings, weights), load_tokenizer(settings, weights)
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put a trained adapter on a base model, frozen and in evaluation mode.
+
+    Raises:
+        RagFtError: the folder holds no adapter or one that does not fit the model.
+    """
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise RagFtError(f"{folder} holds no adapter. Train one first with `rag-ft train RECIPE`.")
+    try:
+        return PeftModel.from_pretrained(model, str(folder)).eval()
+    except (RuntimeError, ValueError) as error:
+        raise RagFtError(
+            f"the adapter in {folder} does not fit the base weights: {str(error).splitlines()[0]}. "
+            "Set model.weights to the weights it was trained on, or train again."
+        ) from error
+
+
+def best_device() -> str:
+    """Return "cuda" where there is one, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype_name(choice: str) -> str:
+    """Resolve `auto` to bfloat16 where the machine multiplies it fast, else float32."""
+    import torch
+
+    if choice != "auto":
+        return choice
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
