@@ -1,0 +1,73 @@
+"""The scores a person reads in the terminal: one table, accuracy by passage count. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
+    """Return accuracy in percent with its interval, per system and passage count, over all questions.
+
+    Rows of differences to the baseline and of retrieval recall follow where `scores` has them.
+
+    Args:
+        scores: what `score_predictions` returns.
+        gold: the gold mode to show; None takes the first swept one.
+    """
+    cells = [cell for cell in scores["cells"] if cell["group"] == "all"]
+    gold = gold or next((drop["gold"] for drop in scores["drops"]), cells[0]["gold"])
+    shown = [cell for cell in cells if cell["gold"] == gold]
+    counts = sorted({cell["passages"] for cell in shown})
+    table = Table(title=_title(scores, gold, max(cell["n"] for cell in shown)), caption=_caption(scores, cells))
+    table.add_column("system")
+    for count in counts:
+        table.add_column(f"{count} passage{'s' * (count != 1)}", justify="right")
+    for system in dict.fromkeys(cell["system"] for cell in shown):
+        _add_row(
+            table, system, {c["passages"]: _percent(c["accuracy"]) for c in shown if c["system"] == system}, counts
+        )
+    _add_differences(table, scores, gold, counts)
+    recall = {row["passages"]: f"{100 * row['recall']:.1f}" for row in scores["recall"] if row["group"] == "all"}
+    if recall:
+        table.add_section()
+        _add_row(table, "all gold retrieved", recall, counts)
+    return table
+
+
+def _add_row(table: Table, name: str, texts: Mapping[int, str], counts: list[int]) -> None:
+    table.add_row(name, *(texts.get(count, "-") for count in counts))
+
+
+def _add_differences(table: Table, scores: Mapping[str, Any], gold: str, counts: list[int]) -> None:
+    rows = [row for row in scores["differences"] if row["group"] == "all" and row["gold"] == gold]
+    if rows:
+        table.add_section()
+    for system in dict.fromkeys(row["system"] for row in rows):
+        texts = {row["passages"]: _percent(row["accuracy"], "+") for row in rows if row["system"] == system}
+        _add_row(table, f"{system} - {scores['baseline']}", texts, counts)
+
+
+def _percent(interval: Mapping[str, float], sign: str = "") -> str:
+    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
+    return f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+
+
+def _title(scores: Mapping[str, Any], gold: str, questions: int) -> str:
+    partial = ", partial run" if scores["partial"] else ""
+    return (
+        f"{scores['run']}: accuracy in %, gold {gold.replace('_', ' ')}, {questions} questions, "
+        f"{100 * scores['confidence']:g} % intervals{partial}"
+    )
+
+
+def _caption(scores: Mapping[str, Any], cells: list[Mapping[str, Any]]) -> str:
+    references = [
+        f"{cell['system']}, {cell['gold'].replace('_', ' ')}: {_percent(cell['accuracy'])}"
+        for cell in cells
+        if cell["gold"] in ("closed_book", "gold_only")
+    ]
+    failures = sum(cell["failures"] for cell in cells)
+    return "\n".join([*references, *([f"{failures} generations failed and count as wrong"] if failures else [])])
