@@ -1,0 +1,1 @@
+"""The evaluation grid, predictions, metrics and statistics. Draws no report."""

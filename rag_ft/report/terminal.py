@@ -50,9 +50,10 @@ def _add_differences(table: Table, scores: Mapping[str, Any], gold: str, counts:
         _add_row(table, f"{system} - {scores['baseline']}", texts, counts)
 
 
-def _percent(interval: Mapping[str, float], sign: str = "") -> str:
+def _percent(interval: Mapping[str, float], sign: str = "", separator: str = "\n") -> str:
+    """Return the estimate and its interval, on two lines so that four counts fit into 80 columns."""
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
-    return f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+    return f"{mean:{sign}.1f}{separator}{low:{sign}.1f} to {high:{sign}.1f}"
 
 
 def _title(scores: Mapping[str, Any], gold: str, questions: int) -> str:
@@ -65,9 +66,9 @@ def _title(scores: Mapping[str, Any], gold: str, questions: int) -> str:
 
 def _caption(scores: Mapping[str, Any], cells: list[Mapping[str, Any]]) -> str:
     references = [
-        f"{cell['system']}, {cell['gold'].replace('_', ' ')}: {_percent(cell['accuracy'])}"
+        f"{cell['system']}, {cell['gold'].replace('_', ' ')}: {_percent(cell['accuracy'], separator=', ')}"
         for cell in cells
         if cell["gold"] in ("closed_book", "gold_only")
     ]
     failures = sum(cell["failures"] for cell in cells)
-    return "\n".join([*references, *([f"{failures} generations failed and count as wrong"] if failures else [])])
+    return "\n".join([*references, *([f"failed generations, counted as wrong: {failures}"] if failures else [])])
