@@ -116,3 +116,12 @@ def test_difference_interval_covers_the_truth_as_often_as_it_says():
 def test_drop_interval_covers_the_truth_at_least_as_often_as_it_says(accuracies):
     truth = max(accuracies) - accuracies[-1]
     assert coverage(truth, lambda rng, how: drop_from_best(correlated(rng, accuracies, 200), how).interval) >= 0.93
+
+
+def test_a_flat_curve_is_seldom_called_a_drop():
+    drops = [
+        drop_from_best(correlated(np.random.default_rng([6, t]), [0.7] * 4, 200), Bootstrap(resamples=300, seed=t))
+        for t in range(500)
+    ]
+    assert min(drop.interval.low for drop in drops) == 0
+    assert sum(drop.interval.low > 0 for drop in drops) / len(drops) < 0.08
