@@ -1,0 +1,219 @@
+"""The scores as tables of text, once for the page, the Markdown report and the model card. No markup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rag_ft.report.findings import (
+    EN_DASH,
+    MINUS,
+    REFERENCES,
+    counts_of,
+    find,
+    gold_modes,
+    groups_of,
+    interval,
+    level,
+    percent,
+    points,
+    systems_of,
+    title,
+)
+
+Scores = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and what stands small beside it (its interval)."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table. `kind` is `value` or `difference`."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    kind: str = "value"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading (a group, a gold mode); an empty heading is not shown."""
+
+    head: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, column heads (the first is that of the row heads) and sections."""
+
+    caption: str
+    columns: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+_EMPTY = Cell(EN_DASH)
+
+
+def accuracy_table(scores: Scores, gold: str, groups: Sequence[str]) -> Table:
+    """Accuracy per system and passage count with intervals, paired differences, loss from the best count, retention."""
+    counts = counts_of(scores, gold)
+    columns = ("System", *map(_passages, counts), "Loss from best", "Retention")
+    sections = tuple(Section(_section(scores, group), _accuracy_rows(scores, gold, group)) for group in groups)
+    caption = f"{title(gold)}: accuracy in % with {level(scores)} intervals"
+    return Table(caption, columns, sections)
+
+
+def _passages(count: int) -> str:
+    return f"{count} passage" if count == 1 else f"{count} passages"
+
+
+def _section(scores: Scores, group: str) -> str:
+    n = scores["questions"].get(group)
+    return f"{title(group)} ({n})" if n is not None else title(group)
+
+
+def _accuracy_rows(scores: Scores, gold: str, group: str) -> tuple[Row, ...]:
+    counts, rows = counts_of(scores, gold), []
+    for system in systems_of(scores):
+        at = {"system": system, "gold": gold, "group": group}
+        cells = [_estimate(scores, find(scores["cells"], passages=count, **at), "accuracy") for count in counts]
+        rows.append(Row(system, (*cells, _loss(find(scores["drops"], **at)), _ratio(find(scores["retention"], **at)))))
+    for row in scores["differences"]:
+        if (row["gold"], row["group"], row["passages"]) == (gold, group, counts[-1]):
+            rows.append(_difference_row(scores, row, counts))
+    return tuple(rows)
+
+
+def _difference_row(scores: Scores, last: Mapping[str, Any], counts: list[int]) -> Row:
+    keys = {key: last[key] for key in ("system", "baseline", "gold", "group")}
+    found = [find(scores["differences"], passages=count, **keys) for count in counts]
+    cells = [_signed(row["accuracy"]) if row else _EMPTY for row in found]
+    return Row(f"{last['system']} {MINUS} {last['baseline']}", (*cells, Cell(""), Cell("")), "difference")
+
+
+def _signed(estimate: Mapping[str, float]) -> Cell:
+    return Cell(points(estimate["mean"]), f"{points(estimate['low'])} to {points(estimate['high'])}")
+
+
+def _estimate(scores: Scores, cell: Mapping[str, Any] | None, metric: str) -> Cell:
+    if cell is None:
+        return _EMPTY
+    # A cell that misses questions (a stopped run) says how many it has.
+    fewer = cell["n"] != scores["questions"].get(cell["group"], cell["n"])
+    note = f", n = {cell['n']}" if fewer else ""
+    return Cell(percent(cell[metric]["mean"]), interval(cell[metric]) + note)
+
+
+def _loss(drop: Mapping[str, Any] | None) -> Cell:
+    if drop is None:
+        return _EMPTY
+    return Cell(percent(drop["accuracy"]["mean"]), f"{interval(drop['accuracy'])}, best at {drop['best_passages']}")
+
+
+def _ratio(row: Mapping[str, Any] | None) -> Cell:
+    return _EMPTY if row is None or row["ratio"] is None else Cell(f"{row['ratio']:.2f}")
+
+
+def reference_table(scores: Scores, groups: Sequence[str]) -> Table | None:
+    """Accuracy without passages and with the gold passages alone; None where neither was measured."""
+    golds = [gold for gold in REFERENCES if find(scores["cells"], gold=gold)]
+    sections = []
+    for group in groups:
+        rows = [
+            Row(system, tuple(_estimate(scores, cell, "accuracy") for cell in cells))
+            for system in systems_of(scores)
+            if any(cells := [find(scores["cells"], system=system, gold=gold, group=group) for gold in golds])
+        ]
+        sections.append(Section(_section(scores, group), tuple(rows)))
+    caption = f"Reference points: accuracy in % with {level(scores)} intervals"
+    return Table(caption, ("System", *map(title, golds)), tuple(sections)) if golds else None
+
+
+def recall_table(scores: Scores) -> Table | None:
+    """Share of questions whose gold passages are all among the top k; None where retrieval was not scored."""
+    counts = sorted({row["passages"] for row in scores["recall"]})
+    rows = []
+    for group in groups_of(scores):
+        found = [find(scores["recall"], group=group, passages=count) for count in counts]
+        rows.append(
+            Row(_section(scores, group), tuple(Cell(percent(row["recall"])) if row else _EMPTY for row in found))
+        )
+    caption = "Recall at k: questions whose gold passages are all among the first k retrieved, in %"
+    return (
+        Table(caption, ("Questions", *(f"k = {count}" for count in counts)), (Section("", tuple(rows)),))
+        if counts
+        else None
+    )
+
+
+_ABSTENTION = ("answered_answerable", "abstained_answerable", "answered_unanswerable", "abstained_unanswerable")
+
+
+def abstention_table(scores: Scores, *, largest_only: bool) -> Table:
+    """Who answers and who abstains, by whether the passages shown hold the evidence; all questions together."""
+    columns = (
+        "System",
+        "Passages",
+        "Evidence shown: answered",
+        "Evidence shown: abstained",
+        "Evidence missing: answered",
+        "Evidence missing: abstained",
+        "Hallucination rate, %",
+        "Over-refusal, %",
+    )
+    where = " at the largest count" if largest_only else ""
+    return Table(f"Abstention{where}: questions, and rates", columns, _sections(scores, _abstention_row, largest_only))
+
+
+def _abstention_row(cell: Mapping[str, Any]) -> Row:
+    counted = cell["abstention"]
+    rates = (counted["hallucination_rate"], counted["over_refusal"])
+    numbers = [Cell(str(counted[key])) for key in _ABSTENTION]
+    shares = [_EMPTY if rate is None else Cell(percent(rate)) for rate in rates]
+    return Row(cell["system"], (Cell(str(cell["passages"])), *numbers, *shares))
+
+
+def match_table(scores: Scores) -> Table:
+    """Exact match, F1 and raw cover accuracy of every cell."""
+    columns = ("System", "Passages", "Exact match", "F1", "Cover, any output")
+    caption = f"Other metrics in % with {level(scores)} intervals, all questions"
+
+    def row(cell: Mapping[str, Any]) -> Row:
+        metrics = (_estimate(scores, cell, key) for key in ("exact_match", "f1", "cover_raw"))
+        return Row(cell["system"], (Cell(str(cell["passages"])), *metrics))
+
+    return Table(caption, columns, _sections(scores, row, False))
+
+
+def cost_table(scores: Scores) -> Table:
+    """Mean tokens and seconds per answer, and how many generations failed."""
+    columns = ("System", "Passages", "Prompt tokens", "Output tokens", "Seconds", "Failed generations")
+
+    def row(cell: Mapping[str, Any]) -> Row:
+        numbers = (f"{cell['prompt_tokens']:.0f}", f"{cell['output_tokens']:.1f}", f"{cell['seconds']:.2f}")
+        return Row(cell["system"], tuple(map(Cell, (str(cell["passages"]), *numbers, str(cell["failures"])))))
+
+    return Table("Cost: means per answer, and failures", columns, _sections(scores, row, False))
+
+
+def _sections(scores: Scores, row: Callable[[Mapping[str, Any]], Row], largest_only: bool) -> tuple[Section, ...]:
+    """One section per gold mode, `row` of every cell over all questions, systems together."""
+    sections = []
+    for gold in gold_modes(scores):
+        counts = counts_of(scores, gold)
+        cells = [
+            cell
+            for system in systems_of(scores)
+            for count in (counts[-1:] if largest_only else counts)
+            if (cell := find(scores["cells"], system=system, gold=gold, passages=count, group="all"))
+        ]
+        sections.append(Section(title(gold), tuple(map(row, cells))))
+    return tuple(sections)
