@@ -1,0 +1,15 @@
+"""The arguments that every verb with a recipe takes, written once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", show_default=False)
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="a.b=c", help="Settings to change, for example training.epochs=2.", show_default=False),
+]

@@ -1,0 +1,70 @@
+"""`rag-ft check`: all mistakes of a recipe at once, or what it does on one screen. Runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rag_ft.cli.arguments import OverridesArgument, RecipeArgument
+
+if TYPE_CHECKING:
+    from rag_ft.recipe.settings import Recipe
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole recipe, defaults included.")] = False,
+) -> int:
+    """Check a recipe. Lists all its mistakes with file, line and key, or says what the recipe does."""
+    from rag_ft.recipe.load import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    if resolved:
+        typer.echo(resolved_yaml(loaded), nl=False)
+        return 0
+    for name, text in summary(loaded):
+        typer.echo(f"{name:<12}{text}")
+    typer.echo(f"\nno mistakes; the whole recipe with defaults: rag-ft check {recipe} --resolved")
+    return 0
+
+
+def resolved_yaml(recipe: Recipe) -> str:
+    """Return a recipe with all its defaults as YAML that loads to the same recipe."""
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield what a recipe does, as heading and text, in the order of the run."""
+    data, model, training, evaluation = recipe.data, recipe.model, recipe.training, recipe.evaluation
+    questions = data.source.questions
+    yield "name", f"{recipe.name} (run folder {recipe.runs_dir}/{recipe.name}, seed {recipe.seed})"
+    counts = f"{questions.train:,} train, {questions.validation:,} validation, {questions.test:,} test questions"
+    yield "source", f"{data.source.kind}: {counts}"
+    yield "retrieval", f"{', '.join(item.kind for item in data.retrievers)}, {data.depth} passages deep"
+    yield "contexts", _contexts(recipe)
+    yield "labels", f"{data.labels.kind}, style {model.prompt.style}"
+    yield "weights", f"{model.weights} ({model.dtype}), LoRA rank {model.lora.rank}, alpha {model.lora.alpha}"
+    length = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs:g} epochs"
+    batch = f"{training.batch_size} x {training.gradient_accumulation} rows a step"
+    yield "training", f"{length}, {batch}, learning rate {training.learning_rate:g}, {training.max_length} tokens"
+    if training.trainer:
+        yield "", "trainer: " + ", ".join(f"{key}={value}" for key, value in training.trainer.items())
+    asked = f"{evaluation.questions or questions.test:,} questions"
+    sweep = ", ".join(map(str, evaluation.passages))
+    yield "evaluation", f"{asked}, {sweep} passages, gold {' and '.join(evaluation.gold)}"
+    yield "", "systems: " + ", ".join(system.name for system in evaluation.systems)
+
+
+def _contexts(recipe: Recipe) -> str:
+    contexts = recipe.data.contexts
+    passages = " ".join(f"{key} {value}" for key, value in contexts.passages.model_dump().items() if key != "kind")
+    order = contexts.order if contexts.gold_position == "uniform" else f"gold {contexts.gold_position}"
+    return (
+        f"{contexts.passages.kind} passage count ({passages}), {order}, gold in {contexts.gold_probability:.0%}, "
+        f"else {contexts.gold_absent}; {contexts.hard_share:.0%} of negatives hard"
+    )
