@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import random
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from data_builders.files import seeded
 from data_builders.records import Passage, Question
 from data_builders.settings import Settings
+from data_builders.sources.invented_world_blocks import BLOCK, FAMILY, GRAMMAR, draw_block
+from data_builders.sources.invented_world_writing import Fact, ask, one_hop_facts, two_hop_facts, write_passage
+
+_LEAST_BLOCKS = 3  # a world so small that retrieval ranks all of it would teach and measure nothing
 
 
 class QuestionCounts(Settings):
@@ -34,15 +42,83 @@ class InventedWorldSettings(Settings):
     two_hop_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Share of questions that need two passages."""
 
+    @model_validator(mode="after")
+    def _shortest_before_longest(self) -> InventedWorldSettings:
+        if self.words[0] > self.words[1]:
+            raise ValueError(
+                f"words is {list(self.words)}, but the shortest passage comes first and the longest second; "
+                f"write words: [{self.words[1]}, {self.words[0]}]"
+            )
+        return self
+
 
 class InventedWorld:
-    """Placeholder replaced by the generator."""
+    """The source itself: passages and questions that are a pure function of settings, seed and split.
+
+    The same seed gives the same bytes; with more questions a split keeps its entities and gets further ones.
+    """
 
     def __init__(self, settings: InventedWorldSettings, seed: int) -> None:
-        raise NotImplementedError
+        self._settings = settings
+        self._seed = seed
+        self._facts = _facts_per_passage(settings.words)
+        self._quota = _questions_per_block(self._facts, settings.two_hop_share)
 
     def passages(self, split: str) -> Iterator[Passage]:
-        raise NotImplementedError
+        """Stream the passages of a split: those the questions need, and never fewer than 144 if it has questions."""
+        questions = self._count(split)
+        blocks = max(_LEAST_BLOCKS, math.ceil(questions / self._quota)) if questions else 0
+        for number in range(blocks):
+            families = draw_block(self._seed, split, number, self._facts)
+            for entity in itertools.chain.from_iterable(families.values()):
+                yield write_passage(entity, self._settings.words, self._seed).passage
 
     def questions(self, split: str) -> Iterator[Question]:
-        raise NotImplementedError
+        """Stream the questions of a split; about five are asked of each passage."""
+        count = self._count(split)
+        for number, first in enumerate(range(0, count, self._quota)):
+            yield from self._block_questions(split, number, range(first, min(first + self._quota, count)))
+
+    def _block_questions(self, split: str, number: int, indices: range) -> Iterator[Question]:
+        families = draw_block(self._seed, split, number, self._facts)
+        entities = itertools.chain.from_iterable(families.values())
+        written = {entity.id: write_passage(entity, self._settings.words, self._seed) for entity in entities}
+        rng = seeded(self._seed, "invented_world", split, "asked", number)
+        one_hop = _take_turns(rng, one_hop_facts(families))
+        two_hop = _take_turns(rng, two_hop_facts(families))
+        for index in indices:
+            fact = next(two_hop if self._is_two_hop(index) else one_hop)
+            yield ask(fact, f"{split}-q{index:06d}", families, written, self._seed)
+
+    def _is_two_hop(self, index: int) -> bool:
+        """Tell whether the running share of two-hop questions calls for one more at this index."""
+        share = self._settings.two_hop_share
+        return math.floor((index + 1) * share) > math.floor(index * share)
+
+    def _count(self, split: str) -> int:
+        return getattr(self._settings.questions, split)
+
+
+def _facts_per_passage(words: tuple[int, int]) -> int:
+    """Return how many facts every passage states, about ten words each."""
+    middle = (words[0] + words[1]) / 2
+    return 4 if middle < 50 else 5 if middle < 62 else 6 if middle < 85 else 7
+
+
+def _questions_per_block(facts: int, two_hop_share: float) -> int:
+    """Return how many questions are asked of a block: five per passage, or as many as there are different facts."""
+    one_hop, two_hop = BLOCK * facts, FAMILY * sum(kind.links for kind in GRAMMAR.values()) * facts
+    quota = 5 * BLOCK
+    if two_hop_share < 1:  # one less: rounding may put one question more of a group into a block
+        quota = min(quota, int((one_hop - 1) / (1 - two_hop_share)))
+    if two_hop_share > 0:
+        quota = min(quota, int((two_hop - 1) / two_hop_share))
+    return quota
+
+
+def _take_turns(rng: random.Random, facts: list[list[Fact]]) -> Iterator[Fact]:
+    """Yield every fact once, in rounds: each entity's first, in random order, then each one's second."""
+    for own in facts:
+        rng.shuffle(own)
+    for round_ in itertools.zip_longest(*facts):
+        yield from rng.sample([fact for fact in round_ if fact is not None], sum(fact is not None for fact in round_))

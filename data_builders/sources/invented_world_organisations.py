@@ -1,0 +1,167 @@
+"""How organisations of the invented world are written and asked about. Wording only."""
+
+from data_builders.sources.invented_world_model import PLACE, Attribute, Kind
+
+ATTRIBUTES = {
+    "founder": Attribute(
+        topic="the founder of {x}",
+        statement="{x} was founded by {v}",
+        questions=(
+            "Who founded {x}?",
+            "Who was the founder of {x}?",
+            "By whom was {x} founded?",
+            "What is the name of the founder of {x}?",
+        ),
+        sentences=(
+            "{S} was founded by {founder}.",
+            "{P} founder was {founder}.",
+            "{founder} founded {t} with borrowed money.",
+            "{S} owes its existence to its founder, {founder}.",
+            "{S} was set up by {founder}.",
+        ),
+    ),
+    "founding_year": Attribute(
+        topic="the year in which {x} was founded",
+        statement="{x} was founded in {v}",
+        questions=(
+            "In which year was {x} founded?",
+            "When was {x} founded?",
+            "What is the founding year of {x}?",
+            "Since which year has {x} existed?",
+        ),
+        sentences=(
+            "{S} was founded in {founding_year}.",
+            "{S} opened its doors in {founding_year}.",
+            "{P} founding year is {founding_year}.",
+            "{S} was established in {founding_year}.",
+            "{S} has existed since {founding_year}.",
+        ),
+    ),
+    "headquarters": Attribute(
+        topic="the headquarters of {x}",
+        statement="{x} has its headquarters in {v}",
+        questions=(
+            "Where does {x} have its headquarters?",
+            "In which place is {x} based?",
+            "Where is the head office of {x}?",
+            "Where are the headquarters of {x}?",
+        ),
+        sentences=(
+            "{S} has its headquarters in {headquarters}.",
+            "{S} is based in {headquarters}.",
+            "{P} head office stands in {headquarters}.",
+            "{P} main building is found in {headquarters}.",
+            "The staff meet at its head office in {headquarters}.",
+        ),
+        target=PLACE,
+        descriptions=("the {type} where {x} is based", "the {type} where {x} has its headquarters"),
+    ),
+    "director": Attribute(
+        topic="the director of {x}",
+        statement="{x} is directed by {v}",
+        questions=(
+            "Who is the director of {x}?",
+            "Who runs {x}?",
+            "By whom is {x} directed?",
+            "What is the name of the director of {x}?",
+        ),
+        sentences=(
+            "{S} is directed by {director}.",
+            "{P} director is {director}.",
+            "{director} is the present director.",
+            "{S} is run by {director}.",
+            "At its head stands {director}, the director.",
+        ),
+    ),
+    "staff": Attribute(
+        topic="the number of people employed by {x}",
+        statement="{x} employs {v} people",
+        questions=(
+            "How many people does {x} employ?",
+            "How many people work for {x}?",
+            "What is the size of the staff of {x}?",
+            "How many employees does {x} have?",
+        ),
+        sentences=(
+            "{S} employs {staff} people.",
+            "{S} has a staff of {staff}.",
+            "{P} payroll lists {staff} people.",
+            "A staff of {staff} keeps {o} running.",
+            "Today {staff} people work for {t}.",
+        ),
+    ),
+    "field": Attribute(
+        topic="the field of {x}",
+        statement="{x} works in the field of {v}",
+        questions=(
+            "In which field does {x} work?",
+            "What is the speciality of {x}?",
+            "To which subject is {x} devoted?",
+            "What is {x} best known for working on?",
+        ),
+        sentences=(
+            "{S} works in the field of {field}.",
+            "{S} is devoted to {field}.",
+            "{P} speciality is {field}.",
+            "{P} main concern is {field}.",
+            "{S} is best known for its work on {field}.",
+        ),
+    ),
+    "emblem": Attribute(
+        topic="the emblem of {x}",
+        statement="{x} has {a_v} as its emblem",
+        questions=(
+            "What is the emblem of {x}?",
+            "What is shown on the seal of {x}?",
+            "Which emblem does {x} use?",
+            "What does {x} have as its emblem?",
+        ),
+        sentences=(
+            "{P} emblem is {a_emblem}.",
+            "{S} uses {a_emblem} as its emblem.",
+            "{P} seal shows {a_emblem}.",
+            "Every letter it sends bears {a_emblem}, the emblem.",
+            "{S} chose {a_emblem} as its emblem.",
+        ),
+        aliases=("{a_v}",),
+    ),
+}
+
+ORGANISATIONS = Kind(
+    attributes=ATTRIBUTES,
+    links=1,
+    joint=(
+        "{S} was founded in {founding_year} by {founder}.",
+        "{S}, founded by {founder}, is devoted to {field}.",
+        "{S} is based in {headquarters} and employs {staff} people.",
+        "{S} has existed since {founding_year} and is run by {director}.",
+        "{S}, directed by {director}, has its headquarters in {headquarters}.",
+        "{S} works in the field of {field} and uses {a_emblem} as its emblem.",
+    ),
+    fillers=(
+        "Admission is free.",
+        "{P} archive is large.",
+        "{P} reading room is open daily.",
+        "Critics call it slow but thorough.",
+        "{S} publishes a thin yearbook every spring.",
+        "Volunteers look after the garden and the roof.",
+        "{S} survived several financial crises without closing down.",
+        "Its rules have hardly changed since they were written.",
+        "Members meet on the first Monday of every month for a debate.",
+        "A long dispute with a rival group ended in a friendly agreement.",
+        "{S} lends equipment to schools and answers letters from the general public.",
+        "A leaking roof damaged part of the collection, most of which has been restored.",
+        "Visitors are asked to leave coats and umbrellas at the door.",
+        "{S} has no debts.",
+        "Guided tours are popular with families.",
+        "{S} is financed by gifts and modest fees.",
+        "Its annual report is read mostly by its own members.",
+        "The entrance hall is painted dark green.",
+        "Applications for membership are examined by a committee that meets in private.",
+        "{S} owns a fine collection of maps.",
+        "Prizes for young talent are given each autumn.",
+        "Evening lectures draw crowds.",
+        "{S} has often been described as old-fashioned, sometimes with affection.",
+        "Staff are known for their courtesy and for their long lunch breaks.",
+    ),
+)

@@ -1,0 +1,167 @@
+"""How places of the invented world are written and asked about. Wording only."""
+
+from data_builders.sources.invented_world_model import Attribute, Kind
+
+ATTRIBUTES = {
+    "river": Attribute(
+        topic="the river of {x}",
+        statement="{x} lies on the river {v}",
+        questions=(
+            "Which river flows through {x}?",
+            "On which river does {x} lie?",
+            "What is the name of the river that runs through {x}?",
+            "Which river is {x} situated on?",
+        ),
+        sentences=(
+            "{S} lies on the river {river}.",
+            "{S} is a {type} on the river {river}.",
+            "{S} stands on the banks of the river {river}.",
+            "The river {river} flows through {t}.",
+            "Several old bridges cross the river {river} here.",
+            "Barges reach {o} by way of the river {river}.",
+        ),
+        aliases=("River {v}", "the river {v}", "the {v}"),
+    ),
+    "altitude": Attribute(
+        topic="the altitude of {x}",
+        statement="{x} lies {v} above sea level",
+        questions=(
+            "How high above sea level is {x}?",
+            "What is the altitude of {x}?",
+            "At what elevation does {x} lie?",
+            "How many metres above sea level does {x} lie?",
+        ),
+        sentences=(
+            "{S} lies {altitude} above sea level.",
+            "{S} sits at an altitude of {altitude}.",
+            "{P} altitude is {altitude}.",
+            "Surveyors put {p} elevation at {altitude}.",
+            "The market square lies {altitude} above the sea.",
+        ),
+    ),
+    "population": Attribute(
+        topic="the population of {x}",
+        statement="{x} has {v} inhabitants",
+        questions=(
+            "How many people live in {x}?",
+            "What is the population of {x}?",
+            "How many inhabitants does {x} have?",
+            "What is the number of residents of {x}?",
+        ),
+        sentences=(
+            "{S} has {population} inhabitants.",
+            "{S} is home to {population} people.",
+            "{P} population is {population}.",
+            "The last census counted {population} residents.",
+            "{S} is a {type} of {population} people.",
+        ),
+    ),
+    "mayor": Attribute(
+        topic="the mayor of {x}",
+        statement="{v} is the mayor of {x}",
+        questions=(
+            "Who is the mayor of {x}?",
+            "What is the name of the mayor of {x}?",
+            "Who holds the office of mayor in {x}?",
+            "Who was chosen as mayor of {x}?",
+        ),
+        sentences=(
+            "{P} mayor is {mayor}.",
+            "{S} is governed by {mayor}, the mayor.",
+            "{mayor} holds the office of mayor.",
+            "Voters chose {mayor} as mayor.",
+            "{S} has {mayor} as its mayor.",
+        ),
+    ),
+    "charter_year": Attribute(
+        topic="the year in which {x} received its charter",
+        statement="{x} received its charter in {v}",
+        questions=(
+            "In which year did {x} receive its charter?",
+            "When was {x} granted its charter?",
+            "From which year does the charter of {x} date?",
+            "Since which year has {x} held a charter?",
+        ),
+        sentences=(
+            "{S} received its charter in {charter_year}.",
+            "{P} charter dates from {charter_year}.",
+            "A royal charter was granted in {charter_year}.",
+            "{S} has held a charter since {charter_year}.",
+            "The king signed {p} charter in {charter_year}.",
+        ),
+    ),
+    "product": Attribute(
+        topic="the best-known product of {x}",
+        statement="{x} is known for its {v}",
+        questions=(
+            "What is the best-known product of {x}?",
+            "What do the workshops of {x} produce?",
+            "For which product is {x} known?",
+            "What do traders buy in {x}?",
+        ),
+        sentences=(
+            "{S} is known for its {product}.",
+            "Workshops here turn out {product}.",
+            "{P} best-known product is {product}.",
+            "Traders come here to buy {product}.",
+            "Many families here live by making {product}.",
+        ),
+    ),
+    "landmark": Attribute(
+        topic="the main landmark of {x}",
+        statement="the main landmark of {x} is the {v}",
+        questions=(
+            "What is the main landmark of {x}?",
+            "Which landmark dominates {x}?",
+            "Which landmark do visitors come to see in {x}?",
+            "What is the most famous building in {x}?",
+        ),
+        sentences=(
+            "{P} main landmark is the {landmark}.",
+            "Most visitors come to see the {landmark}.",
+            "The {landmark} rises high above the rooftops.",
+            "{S} is dominated by the {landmark}.",
+            "{P} most famous building is the {landmark}.",
+        ),
+        aliases=("the {v}",),
+    ),
+}
+
+PLACES = Kind(
+    attributes=ATTRIBUTES,
+    links=0,
+    joint=(
+        "{S} lies on the river {river} at an altitude of {altitude}.",
+        "{S} is a {type} of {population} people on the river {river}.",
+        "{S} received its charter in {charter_year} and is known for its {product}.",
+        "{S} is a {type} known for its {product} and for the {landmark}.",
+        "{S}, a {type} with {population} inhabitants, lies {altitude} above sea level.",
+        "{S} has held a charter since {charter_year}, and its mayor is {mayor}.",
+    ),
+    fillers=(
+        "Winters are mild.",
+        "Parking is difficult here.",
+        "The streets are narrow and steep.",
+        "Fog is common in late autumn.",
+        "A small park surrounds the old well.",
+        "The railway station was closed many years ago.",
+        "Local people are proud of their plum dumplings.",
+        "A weekly market is held in front of the church.",
+        "Most houses are built of grey stone and roofed with slate.",
+        "Young people tend to leave after school and return with families.",
+        "The surrounding fields are flat, well watered and mostly planted with barley.",
+        "A bus connects it with the neighbouring villages twice a day except on Sundays.",
+        "A fire destroyed the old quarter, which was rebuilt in brick.",
+        "{S} has two schools.",
+        "Storks nest on the chimneys.",
+        "The summer fair attracts crowds from far away.",
+        "There is a single hotel, and it is seldom full.",
+        "Painters like the soft evening light.",
+        "Older residents still use a dialect that outsiders find hard to follow.",
+        "The local football team has never won anything.",
+        "{P} oldest map hangs in the town hall.",
+        "The air is clean.",
+        "An annual boat race is the loudest event of the year.",
+        "Plans for a new ring road have been discussed for a long time.",
+    ),
+)
