@@ -92,9 +92,16 @@ def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:
     paths = data_paths(folder)
 
     def step(name: str, needs: list[dict[str, Path]], depends: dict[str, Any], work: Callable[..., None]) -> Step:
-        files = tuple(str(path.relative_to(folder)) for group in needs for path in group.values())
-        return Step(name, _VERSIONS[name], depends, files, partial(work, settings, seed, paths))
+        inputs = tuple(path.relative_to(folder).as_posix() for group in needs for path in group.values())
+        files = tuple(path.name for path in outputs[name])
+        return Step(name, _VERSIONS[name], depends, inputs, files, partial(work, settings, seed, paths))
 
+    outputs = {
+        "source": [*paths.passages.values(), *paths.questions.values()],
+        "pools": [*paths.pools.values()],
+        "contexts": [*paths.contexts.values()],
+        "labels": [*paths.labels.values()],
+    }
     plain = settings.model_dump(mode="json")
     gold_absent = plain["contexts"].pop("gold_absent")
     composing = {name: plain[name] for name in ("negatives", "contexts")}

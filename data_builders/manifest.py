@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,8 +137,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and isinstance(manifest.get("outputs"), dict) else None
 
 
-def why_stale(folder: Path, identity: Identity) -> str | None:
-    """Say in a few words why a step has to run, or return None when its files are those it would write again."""
+def why_stale(folder: Path, identity: Identity, files: Iterable[str]) -> str | None:
+    """Say in a few words why a step has to run, or return None when its `files` are those it would write again."""
     if not folder.exists():
         return "not built yet"
     manifest = read_manifest(folder)
@@ -146,7 +146,7 @@ def why_stale(folder: Path, identity: Identity) -> str | None:
         return "it was interrupted, or its manifest is gone"
     if manifest.get("fingerprint") != identity.fingerprint:
         return _what_changed(manifest, identity)
-    problems = (_file_problem(folder / name, entry) for name, entry in manifest["outputs"].items())
+    problems = (_file_problem(folder / name, manifest["outputs"].get(name)) for name in files)
     return next((problem for problem in problems if problem), None)
 
 
@@ -162,7 +162,9 @@ def _what_changed(manifest: dict[str, Any], identity: Identity) -> str:
     return "it was written by another version of rag-ft"
 
 
-def _file_problem(path: Path, entry: dict[str, Any]) -> str | None:
+def _file_problem(path: Path, entry: Any) -> str | None:
+    if not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
+        return f"its manifest says nothing of {path.name}"
     if not path.is_file():
         return f"{path.name} is missing"
     if path.stat().st_size != entry["bytes"]:

@@ -20,6 +20,7 @@ from data_builders.pools import RankedQuestion, Split
 from data_builders.records import ContextRow
 
 _NEAR = 5  # a question is a near miss of a context that shows one of its top 5 wrong passages
+_NEAR_ROWS = 16  # near misses looked at per passage: some passages are near misses of half the questions
 
 
 class Inverted:
@@ -30,10 +31,10 @@ class Inverted:
         table = table[np.argsort(table[:, 0], kind="stable")]
         self._passages, self._rows = table[:, 0].copy(), table[:, 1].copy()
 
-    def rows(self, passage: int) -> list[int]:
+    def rows(self, passage: int) -> np.ndarray[Any, Any]:
         """Return the questions of one passage, in order of the questions file."""
         low, high = np.searchsorted(self._passages, [passage, passage + 1])
-        return self._rows[low:high].tolist()
+        return self._rows[low:high]
 
 
 @dataclass
@@ -57,8 +58,10 @@ class _State:
         self.by_gold = Inverted((passage, row) for row in range(len(split)) for passage in split.gold_of(row))
         self.by_near = Inverted((passage, row) for row in range(len(split)) for passage in _near(split, row))
 
-    def waits(self, row: int, turn: int) -> bool:
-        return bool(self.asked[row] <= turn)
+    def waiting(self, index: Inverted, passage: int, turn: int) -> list[int]:
+        """Return the questions of a passage that were not yet asked in this turn."""
+        rows = index.rows(passage)
+        return rows[self.asked[rows] <= turn].tolist()
 
 
 def _near(split: Split, row: int) -> list[int]:
@@ -78,30 +81,36 @@ def shared_rows(split: Split, plan: Plan, tally: Tally) -> Iterator[ContextRow]:
         state.covered[:] = False
         for fresh in (True, False):
             for row in order:
-                if state.waits(row, turn) and not (fresh and state.covered[list(split.gold_of(row))].any()):
+                if state.asked[row] <= turn and not (fresh and state.covered[list(split.gold_of(row))].any()):
                     yield _compose(state, row, turn)
 
 
 def _compose(state: _State, seed_row: int, turn: int) -> ContextRow:
-    split, settings = state.split, state.plan.contexts
+    split, size = state.split, state.plan.contexts.questions_per_context
     question = split.ranked(seed_row)
     rng = seeded(state.plan.seed, "shared context", question.id, turn)
-    absent = int(settings.questions_per_context * (1 - settings.gold_probability) + rng.random())
-    room = settings.questions_per_context - absent
-    if settings.gold_probability > 0:
-        room = max(1, room)
+    room = _room(state, rng)
     shown = _passages(state, question, turn, rng, with_gold=room > 0)
     golden = _answerable(state, seed_row, shown, (turn, room), rng) if room else []
-    missing = _unanswerable(state, shown, turn, _due(state, len(golden), rng), rng) if golden else [seed_row]
-    if not golden:
-        missing += _unanswerable(state, shown, turn, settings.questions_per_context - 1, rng, seed_row)
-    for row in (*golden, *missing):
-        state.asked[row] += 1
+    hidden = [] if golden else [seed_row]
+    wanted = _due(state, len(golden), rng) if golden else size - 1
+    hidden += _unanswerable(state, shown, turn, wanted, rng, without=seed_row)
+    rows = (*golden, *hidden)
+    state.asked[list(rows)] += 1
     state.covered[list(shown)] = True
     state.with_gold += len(golden)
-    state.without_gold += len(missing)
-    questions = tuple(ask(split, row, shown) for row in (*golden, *missing))
-    return ContextRow(row_id(question.id, turn), tuple(split.corpus[position] for position in shown), questions)
+    state.without_gold += len(hidden)
+    passages = tuple(split.corpus[position] for position in shown)
+    return ContextRow(row_id(question.id, turn), passages, tuple(ask(split, row, shown) for row in rows))
+
+
+def _room(state: _State, rng: Random) -> int:
+    """Return how many questions with gold a context may have; 0 for one that shows no gold even of its seed."""
+    settings = state.plan.contexts
+    size = settings.questions_per_context
+    if settings.gold_probability == 0 or _due(state, 0, rng) == size:  # near misses ran short: catch up
+        return 0
+    return max(1, size - int(size * (1 - settings.gold_probability) + rng.random()))
 
 
 def _passages(state: _State, question: RankedQuestion, turn: int, rng: Random, with_gold: bool) -> tuple[int, ...]:
@@ -110,7 +119,7 @@ def _passages(state: _State, question: RankedQuestion, turn: int, rng: Random, w
     gold = question.gold if with_gold else ()
     wanted = max(draw_count(settings.passages, rng), len(gold))
     found = hard_negatives(question.hits, question.gold, negatives)
-    waiting = {p for p in found.kept if any(state.waits(row, turn) for row in state.by_gold.rows(p))}
+    waiting = {p for p in found.kept if state.waiting(state.by_gold, p, turn)}
     useful = HardNegatives(tuple(sorted(found.kept, key=lambda p: p not in waiting)), found.guarded)
     frame = (state.split.corpus, settings, negatives)
     chosen = choose_negatives(question, useful, wanted - len(gold), frame, rng)
@@ -124,9 +133,9 @@ def _answerable(state: _State, seed_row: int, shown: Sequence[int], limits: tupl
     """Choose up to `limits[1]` waiting questions whose gold is all shown, spread evenly over the passages."""
     turn, room = limits
     buckets: dict[tuple[int, ...], list[int]] = {}
-    for row in sorted({row for passage in shown for row in state.by_gold.rows(passage)} - {seed_row}):
+    for row in sorted({row for passage in shown for row in state.waiting(state.by_gold, passage, turn)} - {seed_row}):
         gold = state.split.gold_of(row)
-        if state.waits(row, turn) and set(gold) <= set(shown):
+        if set(gold) <= set(shown):
             buckets.setdefault(gold, []).append(row)
     for rows in buckets.values():
         rng.shuffle(rows)
@@ -146,15 +155,16 @@ def _answerable(state: _State, seed_row: int, shown: Sequence[int], limits: tupl
     return chosen
 
 
-def _unanswerable(
-    state: _State, shown: Sequence[int], turn: int, wanted: int, rng: Random, without: int | None = None
-) -> list[int]:
+def _unanswerable(state: _State, shown: Sequence[int], turn: int, wanted: int, rng: Random, without: int) -> list[int]:
     """Choose up to `wanted` waiting near misses: their top wrong passages are shown, no gold and no answer is."""
     if wanted <= 0:
         return []
-    near = Counter(row for passage in shown for row in state.by_near.rows(passage))
-    near.pop(without, None) if without is not None else None
-    waiting = sorted(row for row in near if state.waits(row, turn))
+    near: Counter[int] = Counter()
+    for passage in shown:
+        rows = state.waiting(state.by_near, passage, turn)
+        near.update(rng.sample(rows, min(len(rows), _NEAR_ROWS)))
+    near.pop(without, None)
+    waiting = sorted(near)
     rng.shuffle(waiting)
     chosen: list[int] = []
     for row in sorted(waiting, key=lambda row: -near[row]):

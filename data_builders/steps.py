@@ -22,6 +22,7 @@ class Step:
         version: raised when the code changes what the step writes.
         settings: the part of the recipe it depends on, as plain JSON values.
         needs: files of earlier steps it reads, relative to the data folder.
+        files: names of the files it writes into its folder.
         work: fills its folder and tells the tally the rows of each file.
     """
 
@@ -29,6 +30,7 @@ class Step:
     version: int
     settings: dict[str, Any]
     needs: tuple[str, ...]
+    files: tuple[str, ...]
     work: Callable[[Path, Tally], None]
 
 
@@ -42,7 +44,7 @@ def run_steps(steps: Sequence[Step], seed: int, folder: Path, report: Callable[[
         target = folder / step.name
         inputs = {name: file_hash(folder / name) for name in step.needs}
         identity = Identity(step.name, step.version, step.settings, seed, inputs)
-        reason = why_stale(target, identity)
+        reason = why_stale(target, identity, step.files)
         if reason is None:
             report(f"{step.name}: unchanged")
             continue
