@@ -43,6 +43,8 @@ class EvaluationSettings(Settings):
     """Questions per forward pass; each brings its whole sweep."""
     prefix_sharing: bool = True
     """Encode what the prompts of a sweep share only once; off generates each prompt separately."""
+    allow_prompt_mismatch: bool = False
+    """Evaluate an adapter under another prompt than it was trained with."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of the intervals."""
     resamples: Annotated[int, Field(ge=100)] = 5000

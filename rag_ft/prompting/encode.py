@@ -58,6 +58,10 @@ class Encoder:
         prompt = self._rendered(question, passages)
         return self.frame.messages(prompt.system, prompt.user)
 
+    def system_text(self) -> str:
+        """Return the instruction of a prompt with passages, as it stands in the model card."""
+        return render_prompt("question", [Passage("", "", "text")], self.settings).system
+
     def target(self, label: Label) -> tuple[EncodedSpan, ...]:
         """Return the target's spans, the end-of-turn token last."""
         spans = [Span(span.name, self._neutralise(span.text)) for span in render_target(label, self.settings)]

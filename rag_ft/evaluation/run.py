@@ -1,0 +1,183 @@
+"""Evaluation from start to end: pools, predictions that survive a kill, scores, examples. Knows no command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_builders.build import data_paths
+from data_builders.errors import RagFtError
+from data_builders.files import content_hash, file_hash, write_json
+from data_builders.records import Pool, read_pools, read_questions
+from rag_ft.evaluation.grid import Point, chosen_pools, points, recall_rows
+from rag_ft.evaluation.predictions import Prediction, PredictionStore
+from rag_ft.evaluation.scores import score_predictions
+from rag_ft.evaluation.settings import SystemSettings
+from rag_ft.generation import Generation, Request
+from rag_ft.generation.choose import choose_engine
+from rag_ft.models.load import load_adapter, load_model, load_tokenizer
+from rag_ft.models.weights import Weights, resolve_weights
+from rag_ft.progress import Progress
+from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
+from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.parse import parse_output
+from rag_ft.recipe.settings import Recipe
+from rag_ft.report.examples import choose_examples
+from rag_ft.runs import RunFolder
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What every system of an evaluation shares."""
+
+    recipe: Recipe
+    run: RunFolder
+    weights: Weights
+    encoder: Encoder
+    contract: PromptContract
+    pools: list[Pool]
+    report: Report
+
+
+def evaluate(recipe: Recipe, run: RunFolder, report: Report, *, limit: int | None = None) -> dict[str, Any]:
+    """Answer every point of the grid that is not answered yet, score all, write scores.json and examples.json.
+
+    With a `limit` on the number of questions the scores are stamped as partial. Returns the scores, whose form
+    rag_ft/evaluation/scores.py documents.
+    """
+    setup = _set_up(recipe, run, report, limit)
+    predictions: list[Prediction] = []
+    for kind in ("base", "tuned"):
+        systems = [system for system in recipe.evaluation.systems if system.weights == kind]
+        if systems:
+            predictions += _predictions(setup, kind, systems)
+    settings = recipe.evaluation
+    scores = score_predictions(
+        predictions,
+        confidence=settings.confidence,
+        resamples=settings.resamples,
+        seed=recipe.seed,
+        baseline=settings.systems[0].name,
+        run_name=recipe.name,
+        partial=limit is not None,
+        recall=recall_rows(setup.pools, settings.passages),
+    )
+    scores["prompt_hash"] = setup.contract.prompt_hash
+    write_json(run.evaluation / "scores.json", scores)
+    write_json(run.evaluation / "examples.json", _examples(setup, predictions))
+    return scores
+
+
+def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -> _Setup:
+    weights = resolve_weights(recipe.model.weights, recipe.model.revision)
+    encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
+    contract = contract_of(encoder, recipe.model.chat_template_kwargs)
+    pools = chosen_pools(read_pools(data_paths(run.data).pools["test"]), recipe.evaluation.questions, recipe.seed)
+    pools = chosen_pools(pools, limit, recipe.seed)
+    if not pools:
+        raise RagFtError("there is no question to evaluate. Raise data.source.questions.test.")
+    return _Setup(recipe, run, weights, encoder, contract, pools, report)
+
+
+def _predictions(setup: _Setup, kind: str, systems: Sequence[SystemSettings]) -> list[Prediction]:
+    """Return the predictions of all systems with one kind of weights, generating those that are missing."""
+    settings, adapter = setup.recipe.evaluation, setup.run.adapter if kind == "tuned" else None
+    if adapter and not settings.allow_prompt_mismatch:
+        check_contract(adapter, setup.contract)
+    fingerprint = _fingerprint(setup, kind)
+    store = PredictionStore(setup.run.evaluation / "predictions" / f"{kind}-{fingerprint}.jsonl", fingerprint)
+    wanted = [list(points(pool, systems, settings)) for pool in setup.pools]
+    done = store.done()
+    missing = [[point for point in group if point.key not in done] for group in wanted]
+    missing = [group for group in missing if group]
+    names = ", ".join(system.name for system in systems)
+    if not missing:
+        setup.report(f"evaluate {names}: unchanged, {len(wanted)} questions answered")
+    else:
+        setup.report(f"evaluate {names}: {sum(map(len, missing))} prompts for {len(missing)} questions")
+        _generate(setup, store, missing, kind)
+    keys = {point.key for group in wanted for point in group}
+    return [prediction for prediction in store.read() if prediction.key in keys]
+
+
+def _fingerprint(setup: _Setup, kind: str) -> str:
+    """Hash what decides an answer: passages, weights, prompt, length. Sweeps and intervals may change freely."""
+    adapter = setup.run.adapter / "adapter_model.safetensors"
+    if kind == "tuned" and not adapter.is_file():
+        raise RagFtError(
+            f"{setup.run.adapter} holds no adapter to evaluate. Train it first with `rag-ft train RECIPE`."
+        )
+    return content_hash(
+        [
+            file_hash(data_paths(setup.run.data).pools["test"]),
+            setup.weights.identity,
+            file_hash(adapter) if kind == "tuned" else None,
+            setup.contract.prompt_hash,
+            setup.contract.chat_template_hash,
+            setup.recipe.model.dtype,
+            setup.recipe.evaluation.max_new_tokens,
+        ]
+    )
+
+
+def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[Point]], kind: str) -> None:
+    settings, encoder = setup.recipe.evaluation, setup.encoder
+    by_key = {_request_key(point): point for group in missing for point in group}
+    groups = [
+        [Request(_request_key(point), encoder.prompt(point.pool.question, point.texts())) for point in group]
+        for group in missing
+    ]
+    model = load_model(setup.recipe.model, setup.weights).eval()
+    if kind == "tuned":
+        model = load_adapter(model, setup.run.adapter)
+    engine = choose_engine(
+        model,
+        encoder,
+        groups,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        share=settings.prefix_sharing,
+    )
+    with Progress("prompts", sum(map(len, groups)), setup.report) as progress:
+        for batch in engine.generate(groups):
+            store.append([_prediction(by_key[answer.key], answer, encoder) for answer in batch])
+            progress.advance(len(batch))
+
+
+def _request_key(point: Point) -> str:
+    return "\x1f".join(map(str, point.key))
+
+
+def _prediction(point: Point, answer: Generation, encoder: Encoder) -> Prediction:
+    output = encoder.tokenizer.decode(answer.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    parsed = parse_output(output, encoder.settings)
+    return Prediction(
+        question_id=point.pool.id,
+        group=point.pool.group,
+        system=point.system,
+        gold=point.gold,
+        passages=point.passages,
+        shown=tuple(passage.id for passage in point.shown),
+        answerable=point.answerable,
+        answers=point.pool.answers,
+        output=output,
+        answer=parsed.answer,
+        abstained=parsed.abstained,
+        prompt_tokens=answer.prompt_tokens,
+        output_tokens=len(answer.ids),
+        seconds=answer.seconds,
+        failure=None,
+    )
+
+
+def _examples(setup: _Setup, predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    pools = {pool.id: pool for pool in setup.pools}
+    evidence = {
+        question.id: [(item.passage_id, item.quote) for item in question.evidence]
+        for question in read_questions(data_paths(setup.run.data).questions["test"])
+        if question.id in pools
+    }
+    return choose_examples(predictions, pools, evidence, count=10, seed=setup.recipe.seed)

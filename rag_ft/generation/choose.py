@@ -1,0 +1,34 @@
+"""Picks the engine that fits a model and a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rag_ft.generation import Engine, Request
+from rag_ft.generation.separate import SeparateEngine
+from rag_ft.generation.tree import TreeEngine, supports
+from rag_ft.prompting.encode import Encoder
+
+
+def choose_engine(
+    model: Any,
+    encoder: Encoder,
+    groups: Sequence[Sequence[Request]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    share: bool,
+) -> Engine:
+    """Return the prefix-sharing engine where the recipe wants it and the model's attention allows it."""
+    longest = max((request.length for group in groups for request in group), default=0) + max_new_tokens
+    share = share and supports(model.config, longest)
+    engine = TreeEngine if share else SeparateEngine
+    return engine(model, stop_ids(model, encoder), max_new_tokens, batch_size)
+
+
+def stop_ids(model: Any, encoder: Encoder) -> frozenset[int]:
+    """Return every token that ends an answer: the template's end of turn and the model's own end tokens."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    own = configured if isinstance(configured, list) else [configured]
+    return frozenset({encoder.end[-1], *(token for token in own if token is not None)})

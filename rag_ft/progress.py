@@ -1,0 +1,57 @@
+"""Progress of long work: a bar with rate and time left in a terminal, a line now and then in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """Counts `unit`s up to `total`; use it as a context manager."""
+
+    def __init__(self, unit: str, total: int, report: Callable[[str], None], every_seconds: float = 20.0) -> None:
+        self.unit, self.total, self.report, self.every = unit, total, report, every_seconds
+        self.done = 0
+        self.began = self.last = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        """Show the bar, in a terminal."""
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            columns = (
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn(self.unit),
+                progress.TaskProgressColumn(show_speed=True),
+                progress.TimeRemainingColumn(),
+            )
+            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self.unit, total=self.total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, count: int) -> None:
+        """Count `count` more as done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.advance(self._task, count)
+            return
+        now = time.monotonic()
+        if now - self.last >= self.every or self.done == self.total:
+            self.last = now
+            rate = self.done / max(now - self.began, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            self.report(f"  {self.done}/{self.total} {self.unit}  {rate:.1f}/s  {left / 60:.1f} min left")

@@ -1,0 +1,108 @@
+"""Checks that catch the classic mistakes before the first training step. Each names the setting to change."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_builders.errors import RagFtError
+from data_builders.records import ContextRow
+from rag_ft.prompting.encode import Encoder
+from rag_ft.training.rows import IGNORED, TokenRow
+
+SAMPLE = 32
+
+
+def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: Encoder, folder: Path) -> list[str]:
+    """Run every check on a sample of rows; return one line for each that passed.
+
+    Raises:
+        RagFtError: the first check that fails, with what to change.
+    """
+    if not tokens:
+        raise RagFtError("there is no training row. Raise data.source.questions.train or look at `rag-ft inspect`.")
+    checks: list[Callable[[], str]] = [
+        lambda: _labels_present(tokens),
+        lambda: _end_is_trained(tokens[:SAMPLE], encoder),
+        lambda: _one_bos(tokens[:SAMPLE], encoder.tokenizer),
+        lambda: _tokenised_as_a_whole(rows[:SAMPLE], encoder),
+        lambda: _longest(tokens),
+        lambda: _disk(folder),
+    ]
+    return [check() for check in checks]
+
+
+def _labels_present(tokens: Sequence[TokenRow]) -> str:
+    for row in tokens:
+        if all(label == IGNORED for label in row.labels):
+            raise RagFtError(f"row {row.id} has no token that carries loss. Check its label with `rag-ft inspect`.")
+    trained = sum(label != IGNORED for row in tokens for label in row.labels)
+    return f"labels: {trained} tokens carry loss in {len(tokens)} rows, none is empty"
+
+
+def _end_is_trained(tokens: Sequence[TokenRow], encoder: Encoder) -> str:
+    end = encoder.end[-1]
+    for row in tokens:
+        if sum(label == end for label in row.labels) < len(row.lengths) - 1:
+            raise RagFtError(
+                f"row {row.id}: the end-of-turn token {encoder.tokenizer.decode([end])!r} carries no loss, so the "
+                'model would not learn to stop. Add "end" to the spans that carry loss.'
+            )
+    return f"end of turn: {encoder.tokenizer.decode([end])!r} is trained once for each question"
+
+
+def _one_bos(tokens: Sequence[TokenRow], tokenizer: Any) -> str:
+    bos = tokenizer.bos_token_id
+    # Where a template opens every turn with the BOS token (ChatML in some tokenizers) it is no BOS any more.
+    if bos is None or bos in tokenizer(tokenizer.chat_template, add_special_tokens=False)["input_ids"]:
+        return "beginning of sequence: the chat template writes its own"
+    for row in tokens:
+        if row.input_ids[: row.lengths[0]].count(bos) > 1:
+            raise RagFtError(
+                f"row {row.id} begins with more than one {tokenizer.bos_token!r}: the chat template writes one and "
+                "so does the tokenizer. Set model.weights to a tokenizer whose template writes it once."
+            )
+    return "beginning of sequence: at most one"
+
+
+def _tokenised_as_a_whole(rows: Sequence[ContextRow], encoder: Encoder) -> str:
+    """Check that outside servers, which tokenise the whole text, see the ids we train on."""
+    for row in rows:
+        for question in row.questions[:2]:
+            assert question.label is not None
+            prompt = [token for ids in encoder.prompt(question.question, row.passages) for token in ids]
+            text = "".join(encoder.prompt_texts(question.question, row.passages))
+            target = [token for span in encoder.target(question.label) for token in span.ids]
+            written = encoder.tokenizer.decode(target, clean_up_tokenization_spaces=False)
+            _same(row.id, "the prompt", prompt, encoder.tokenise(text), encoder.tokenizer)
+            _same(row.id, "prompt and target", prompt + target, encoder.tokenise(text + written), encoder.tokenizer)
+    return "prompt: its ids are a prefix of the row's, and the same when tokenised as one text"
+
+
+def _same(row: str, what: str, joined: Sequence[int], whole: Sequence[int], tokenizer: Any) -> None:
+    if list(joined) == list(whole):
+        return
+    at = next((i for i, (a, b) in enumerate(zip(joined, whole, strict=False)) if a != b), min(len(joined), len(whole)))
+    raise RagFtError(
+        f"row {row}: {what} tokenised segment by segment differs from the whole text at token {at}: "
+        f"{tokenizer.convert_ids_to_tokens(list(joined[at : at + 3]))} against "
+        f"{tokenizer.convert_ids_to_tokens(list(whole[at : at + 3]))}. A server would see other tokens than the "
+        "model was trained on; set model.weights to another tokenizer, or report it as a bug of rag-ft."
+    )
+
+
+def _longest(tokens: Sequence[TokenRow]) -> str:
+    lengths = sorted(len(row.input_ids) for row in tokens)
+    return f"length: median {lengths[len(lengths) // 2]}, longest {lengths[-1]} tokens"
+
+
+def _disk(folder: Path) -> str:
+    """Two checkpoints of an adapter and its optimizer state fit in a gigabyte for models up to some 8B."""
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < 1:
+        raise RagFtError(
+            f"only {free:.2f} GB are free in {folder}; checkpoints need 1 GB. Set runs_dir to another disk."
+        )
+    return f"disk: {free:.0f} GB free"
