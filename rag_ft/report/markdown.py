@@ -69,9 +69,9 @@ def results_markdown(scores: Mapping[str, Any], figure: str | None) -> str:
     parts += [markdown_table(table) for table in tables if table]
     parts.append(
         f"In brackets: {level(scores)} bootstrap intervals over questions ({scores['resamples']:,} resamples), "
-        "paired for differences. Accuracy: the answer contains an accepted answer, word for word after normalisation; abstentions "
-        "and failed generations count as wrong. Loss from best: accuracy at the best passage count less that at the "
-        "largest. Retention: accuracy at the largest count divided by that at the smallest.\n"
+        "paired for differences. Accuracy: the answer contains an accepted answer, word for word after normalisation; "
+        "abstentions and failed generations count as wrong. Loss from best: accuracy at the best passage count less that "
+        "at the largest. Retention: accuracy at the largest count divided by that at the smallest.\n"
     )
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -93,7 +93,7 @@ def report_markdown(
     parts += ["## Answering and abstaining", markdown_table(abstention_table(scores, largest_only=False))]
     parts += ["## Other metrics and cost", markdown_table(match_table(scores)), markdown_table(cost_table(scores))]
     parts += ["## Questions side by side", *map(_example, examples)] if examples else []
-    parts += ["## The run", _facts(facts)]
+    parts += ["## The run", fact_lines(facts)]
     if facts.get("command"):
         parts += ["To reproduce:", code_block(str(facts["command"]), "sh")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -122,13 +122,16 @@ def _example(example: Mapping[str, Any]) -> str:
     return "\n".join(lines).removesuffix("\n>")
 
 
-def _facts(facts: Mapping[str, Any], depth: int = 0) -> str:
+def fact_lines(facts: Mapping[str, Any], depth: int = 0) -> str:
+    """Return facts (see `rag_ft.report.page.write_report`) as a nested list; `command` is left to a code block."""
     lines = []
     for name, value in facts.items():
         if name == "command":
             continue
-        head = f"{'  ' * depth}- {escape(title(name))}:"
+        head = f"{'  ' * depth}- {escape(name if depth else title(name))}:"
         lines += (
-            [head, _facts(value, depth + 1)] if isinstance(value, Mapping) else [f"{head} {escape(fact_text(value))}"]
+            [head, fact_lines(value, depth + 1)]
+            if isinstance(value, Mapping)
+            else [f"{head} {escape(fact_text(value))}"]
         )
     return "\n".join(lines)
