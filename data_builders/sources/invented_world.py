@@ -61,7 +61,7 @@ class InventedWorld:
     def __init__(self, settings: InventedWorldSettings, seed: int) -> None:
         self._settings = settings
         self._seed = seed
-        self._facts = _facts_per_passage(settings.words)
+        self._facts = facts_per_passage(settings.words)
         self._quota = _questions_per_block(self._facts, settings.two_hop_share)
 
     def passages(self, split: str) -> Iterator[Passage]:
@@ -99,7 +99,7 @@ class InventedWorld:
         return getattr(self._settings.questions, split)
 
 
-def _facts_per_passage(words: tuple[int, int]) -> int:
+def facts_per_passage(words: tuple[int, int]) -> int:
     """Return how many facts every passage states, about ten words each."""
     middle = (words[0] + words[1]) / 2
     return 4 if middle < 50 else 5 if middle < 62 else 6 if middle < 85 else 7
@@ -108,12 +108,12 @@ def _facts_per_passage(words: tuple[int, int]) -> int:
 def _questions_per_block(facts: int, two_hop_share: float) -> int:
     """Return how many questions are asked of a block: five per passage, or as many as there are different facts."""
     one_hop, two_hop = BLOCK * facts, FAMILY * sum(kind.links for kind in GRAMMAR.values()) * facts
-    quota = 5 * BLOCK
+    limits = [5.0 * BLOCK]
     if two_hop_share < 1:  # one less: rounding may put one question more of a group into a block
-        quota = min(quota, int((one_hop - 1) / (1 - two_hop_share)))
+        limits.append((one_hop - 1) / (1 - two_hop_share))
     if two_hop_share > 0:
-        quota = min(quota, int((two_hop - 1) / two_hop_share))
-    return quota
+        limits.append((two_hop - 1) / two_hop_share)
+    return int(min(limits))
 
 
 def _take_turns(rng: random.Random, facts: list[list[Fact]]) -> Iterator[Fact]:

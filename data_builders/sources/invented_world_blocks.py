@@ -27,7 +27,7 @@ BLOCK = FAMILY * len(KINDS)
 GRAMMAR: Mapping[str, Kind] = {PERSON: PEOPLE, PLACE: PLACES, ORGANISATION: ORGANISATIONS, WORK: WORKS}
 """How each kind is written about."""
 
-_WORDS = 38  # pseudo-words a block uses up
+_WORDS = 34  # pseudo-words a block uses up
 _BYSTANDERS = ("spouse", "mayor", "founder", "director", "hero")  # attributes whose values are people without a passage
 _POPULATIONS = {"village": (1050, 4900), "town": (5000, 60000), "city": (80000, 900000), "borough": (9000, 70000)}
 _IT = ("it", "its", "it")
@@ -40,13 +40,13 @@ def draw_block(seed: int, split: str, number: int, facts: int) -> Families:
     rng = seeded(seed, "invented_world", split, "block", number)
     words = [names.pseudo_word(seed, split, number * _WORDS + index) for index in range(_WORDS)]
     blank = {
-        PERSON: _people(rng, words[:8]),
-        PLACE: _places(rng, words[8:10]),
-        ORGANISATION: _organisations(rng, words[10:12]),
-        WORK: _works(rng, words[12:14]),
+        PERSON: _people(rng, words[:7]),
+        PLACE: _places(rng, words[7]),
+        ORGANISATION: _organisations(rng, words[8]),
+        WORK: _works(rng, words[9]),
     }
     shifts = _draw_shifts(rng)
-    values = {"river": words[14:26], **_bystanders(rng, words[:3] + words[26:32], words[6:8] + words[32:])}
+    values = {"river": words[10:22], **_bystanders(rng, words[:2] + words[22:28], words[5:7] + words[28:])}
     values |= _years(rng, shifts["creator"], blank[WORK][0].words["type"])
     values |= _quantities(rng, blank[PLACE][0].words["type"], blank[WORK][0].words["unit"]) | _things(rng)
     values |= {name: _related(blank, name, shift) for name, shift in shifts.items()}
@@ -66,27 +66,27 @@ def draw_block(seed: int, split: str, number: int, facts: int) -> Families:
 
 
 def _people(rng: random.Random, words: list[str]) -> list[Entity]:
-    women = {first: rng.random() < 0.5 for first in words[:3]}
-    called = rng.sample(list(itertools.product(words[:3], words[3:6], words[6:8])), FAMILY)
+    women = {first: rng.random() < 0.5 for first in words[:2]}
+    called = rng.sample(list(itertools.product(words[:2], words[2:5], words[5:7])), FAMILY)
     return [_blank(PERSON, " ".join(name), "person", name[2], women[name[0]]) for name in called]
 
 
-def _places(rng: random.Random, stems: list[str]) -> list[Entity]:
+def _places(rng: random.Random, stem: str) -> list[Entity]:
     kind = rng.choice(list(_POPULATIONS))
-    called = [f"{prefix} {stem}" for prefix in names.PLACE_PREFIXES for stem in stems]
-    called += [f"{stem} {suffix}" for suffix in names.PLACE_SUFFIXES for stem in stems]
+    called = [f"{prefix} {stem}" for prefix in names.PLACE_PREFIXES]
+    called += [f"{stem} {suffix}" for suffix in names.PLACE_SUFFIXES]
     return [_blank(PLACE, name, kind) for name in rng.sample(called, FAMILY)]
 
 
-def _organisations(rng: random.Random, stems: list[str]) -> list[Entity]:
-    called = rng.sample(list(itertools.product(stems, names.ORGANISATION_TYPES)), FAMILY)
-    return [_blank(ORGANISATION, f"{stem} {kind}", kind.lower()) for stem, kind in called]
+def _organisations(rng: random.Random, stem: str) -> list[Entity]:
+    kinds = rng.sample(names.ORGANISATION_TYPES, FAMILY)
+    return [_blank(ORGANISATION, f"{stem} {kind}", kind.lower()) for kind in kinds]
 
 
-def _works(rng: random.Random, stems: list[str]) -> list[Entity]:
+def _works(rng: random.Random, stem: str) -> list[Entity]:
     kind = rng.choice(list(TYPES))
-    called = rng.sample(list(itertools.product(stems, names.WORK_NOUNS)), FAMILY)
-    return [_blank(WORK, f"The {stem} {noun}", kind, words=TYPES[kind]) for stem, noun in called]
+    nouns = rng.sample(names.WORK_NOUNS, FAMILY)
+    return [_blank(WORK, f"The {stem} {noun}", kind, words=TYPES[kind]) for noun in nouns]
 
 
 def _blank(

@@ -68,11 +68,11 @@ PLACE_PREFIXES = _listed("Upper Lower Old New Port Saint Fort North South East W
 PLACE_SUFFIXES = _listed("Hill Bridge Harbour Cross Ford Green Heath Bay Valley Market Abbey Grove")
 ORGANISATION_TYPES = _listed(
     "Institute Museum Foundation Academy Society Company Library Observatory Laboratory Archive College Guild "
-    "Club Trust"
+    "Club Trust Bureau Workshop"
 )
 WORK_NOUNS = _listed(
     "Lantern Garden Letter Winter Orchard Voyage Mirror Inheritance Lighthouse Promise Harvest Masquerade "
-    "Labyrinth Feast"
+    "Labyrinth Feast Island Shadow Journey Bargain Comet Staircase"
 )
 
 PROFESSIONS = _listed(
@@ -104,7 +104,7 @@ FIELDS = _listed(
 )
 EMBLEMS = _listed(
     "heron|otter|lynx|oak leaf|anchor|beehive|stag|falcon|compass rose|thistle|salmon|key|lantern|boar|swan|"
-    "wheel|badger|owl|ram|sickle|tortoise|crane|raven|bridge|acorn|wolf|plough|hare|dolphin|sundial|griffin",
+    "wheel|badger|owl|ram|sickle|tortoise|crane|raven|acorn|wolf|plough|hare|dolphin|sundial|griffin",
     "|",
 )
 ADJECTIVES = _listed(

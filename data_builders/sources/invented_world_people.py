@@ -64,7 +64,7 @@ ATTRIBUTES = {
             "Who was the employer of {x}?",
             "Which organisation did {x} work for?",
             "Which organisation employed {x}?",
-            "Where did {x} have a post on the staff?",
+            "On the staff of which organisation was {x}?",
         ),
         sentences=(
             "{S} worked for the {employer}.",
@@ -75,7 +75,7 @@ ATTRIBUTES = {
             "The {employer} gave {o} a permanent post.",
         ),
         target=ORGANISATION,
-        descriptions=("the employer of {x}", "the organisation that employed {x}", "the organisation {x} worked for"),
+        descriptions=("the employer of {x}", "the organisation that employed {x}"),
         aliases=("the {v}",),
     ),
     "award": Attribute(

@@ -10,7 +10,7 @@ ATTRIBUTES = {
             "Which river flows through {x}?",
             "On which river does {x} lie?",
             "What is the name of the river that runs through {x}?",
-            "Which river is {x} situated on?",
+            "On which river is {x} situated?",
         ),
         sentences=(
             "{S} lies on the river {river}.",

@@ -55,16 +55,23 @@ def _state_facts(rng: random.Random, entity: Entity) -> dict[str, str]:
     quotes: dict[str, str] = {}
     while left:
         options = [pattern for pattern in kind.patterns[left[0]] if _states_only(pattern, left, kind.attributes)]
-        if quotes:
-            subject = rng.choice(entity.subjects)
-        else:
+        if not quotes:
             options = [pattern for pattern in options if pattern.startswith(("{S}", "{P}"))]
-            subject = (capital(entity.mention), f"{capital(entity.mention)}'s")
         pattern = rng.choice(options)
+        subject = _choose_subject(rng, entity, pattern) if quotes else _full_name(entity)
         stated = [name for name in left if name in slots(pattern)]
         quotes |= dict.fromkeys(stated, _fill(pattern, entity, subject))
         left = [name for name in left if name not in stated]
     return quotes
+
+
+def _full_name(entity: Entity) -> tuple[str, str]:
+    return capital(entity.mention), f"{capital(entity.mention)}'s"
+
+
+def _choose_subject(rng: random.Random, entity: Entity, pattern: str) -> tuple[str, str]:
+    says_type = slots(pattern) & {"type"}  # "The town is a town on ..." would be poor English
+    return entity.subjects[0] if says_type else rng.choice([*entity.subjects, _full_name(entity)])
 
 
 def _states_only(pattern: str, allowed: list[str], attributes: Mapping[str, Attribute]) -> bool:
@@ -122,16 +129,14 @@ def ask(fact: Fact, id_: str, families: Families, written: Mapping[str, Written]
         holder, asked_of = fact.entity, fact.entity.mention
         steps = [(holder, fact.attribute)]
     attribute, answer = GRAMMAR[holder.kind].attributes[fact.attribute], holder.values[fact.attribute]
-    clauses = [_statement(entity, name) for entity, name in steps]
+    *premises, conclusion = [capital(_statement(entity, name)) for entity, name in steps]
     return Question(
         id=id_,
         question=capital(_say(rng.choice(attribute.questions), holder, {"x": asked_of})),
         answers=_answers(attribute, answer),
         gold=tuple(entity.id for entity, _ in steps),
         evidence=tuple(_evidence(entity, name, written) for entity, name in steps),
-        analysis=" ".join(f"{capital(clause)}." for clause in clauses[:-1])
-        + " " * (len(clauses) > 1)
-        + f"{capital(clauses[-1])}, so the answer is {answer}.",
+        analysis=". ".join([*premises, f"{conclusion}, so the answer is {answer}."]),
         source="invented_world",
         group="two_hop" if fact.link else "one_hop",
     )
