@@ -70,7 +70,7 @@ def results_markdown(scores: Mapping[str, Any], figure: str | None) -> str:
     parts.append(
         f"In brackets: {level(scores)} bootstrap intervals over questions ({scores['resamples']:,} resamples), "
         "paired for differences. Accuracy: the answer contains an accepted answer, word for word after normalisation; "
-        "abstentions and failed generations count as wrong. Loss from best: accuracy at the best passage count less that "
+        "abstentions and failed generations count as wrong. Loss from best: accuracy at the best count less that "
         "at the largest. Retention: accuracy at the largest count divided by that at the smallest.\n"
     )
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_cases import COUNTS, QUESTIONS, pools, predictions, question_id, scored
+
+from data_builders.errors import RagFtError
+from data_builders.files import write_json
+from rag_ft.report.examples import choose_examples
+from rag_ft.report.figures import alt_text, inline_svg, save_figure, spread
+from rag_ft.report.findings import groups_of, headline, interval, percent, points, read_scores
+from rag_ft.report.markdown import code_block, escape
+from rag_ft.report.page import report_html, split_quotes, write_report
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+FACTS = {"recipe": "example", "data": {"contexts": 1200}, "trained": True, "command": "rag-ft run example.yaml"}
+EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" | `tick` [a](http://evil.example) {{ 7*7 }}'
+
+
+class Page(HTMLParser):
+    """Tags, attributes and table cells of a page; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.tables: list[dict[str, Any]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append({"caption": "", "rows": []})
+        if tag == "tr":
+            self.tables[-1]["rows"].append([])
+        if tag in ("th", "td"):
+            self.tables[-1]["rows"][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data)
+        if "caption" in self.open:
+            self.tables[-1]["caption"] += data
+        elif "th" in self.open or "td" in self.open:
+            self.tables[-1]["rows"][-1][-1] += data
+
+    def table(self, caption: str) -> list[list[str]]:
+        (found,) = [table for table in self.tables if table["caption"].startswith(caption)]
+        return [[cell.strip() for cell in row] for row in found["rows"]]
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, Any]:
+    return scored()
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[dict[str, Any]]:
+    evidence = {question_id(n): [("p5", "It lies in Orsk.")] for n in range(QUESTIONS)}
+    return choose_examples(predictions(), pools(), evidence, count=10, seed=3)
+
+
+@pytest.fixture(scope="module")
+def page(scores: dict[str, Any], examples: list[dict[str, Any]]) -> Page:
+    return Page(report_html(scores, examples, FACTS))
+
+
+def cell_of(scores: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    (found,) = [cell for cell in scores["cells"] if all(cell[key] == value for key, value in keys.items())]
+    return found
+
+
+def as_written(estimate: dict[str, float]) -> str:
+    mean, low, high = (f"{100 * estimate[key]:.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} {low} to {high}"
+
+
+def test_page_loads_nothing_from_outside_and_runs_no_script(page: Page, scores: dict[str, Any]) -> None:
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "img", "base", "form"}
+    for _, attributes in page.tags:
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("href", "src", "xlink:href"):
+                assert (value or "").startswith("#")
+    text = report_html(scores, [], FACTS)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_page_has_language_one_main_heading_and_no_duplicate_ids(page: Page) -> None:
+    tags = page.tags
+    assert dict(tags)["html"]["lang"] == "en"
+    assert [tag for tag, _ in tags].count("h1") == 1
+    ids = Counter(attributes["id"] for _, attributes in tags if "id" in attributes)
+    assert [name for name, count in ids.items() if count > 1] == []
+    targets = {(value or "")[1:] for _, attributes in tags for name, value in attributes.items() if name == "href"}
+    assert targets <= ids.keys()
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+
+
+def test_page_headings_never_skip_a_level(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_every_figure_has_a_text_alternative_with_its_numbers(page: Page, scores: dict[str, Any]) -> None:
+    labels = [attributes.get("aria-label") or "" for _, attributes in page.tags if attributes.get("role") == "img"]
+    assert len(labels) == [tag for tag, _ in page.tags].count("svg") == 6  # two gold modes, all and two groups
+    assert "tuned: 95.0 at 1, 92.5 at 2, 90.0 at 5." in labels[0]
+    assert "base: 75.0 at 1, 50.0 at 2, 20.0 at 5." in labels[0]
+    assert "Evidence retrieved: 62.5 at 1, 75.0 at 2, 92.5 at 5." in alt_text(scores, "retrieved")
+    assert "Evidence retrieved" not in alt_text(scores, "kept")
+
+
+@pytest.mark.parametrize(
+    ("gold", "caption"), [("kept", "Evidence always shown"), ("retrieved", "Passages as retrieved")]
+)
+def test_accuracy_table_shows_the_numbers_of_the_scores(
+    page: Page, scores: dict[str, Any], gold: str, caption: str
+) -> None:
+    tables = [table for table in page.tables if table["caption"].startswith(caption)]
+    rows = [[cell.strip() for cell in row] for table in tables for row in table["rows"]]
+    group, checked = "", 0
+    for row in rows:
+        if row[0].startswith(("All questions", "One hop", "Two hop")):
+            group = {"All": "all", "One": "one_hop", "Two": "two_hop"}[row[0].split()[0]]
+        elif row[0] in ("base", "base + reordering", "tuned"):
+            at = {"system": row[0], "gold": gold, "group": group}
+            for count, text in zip(COUNTS, row[1:], strict=False):
+                assert text == as_written(cell_of(scores, passages=count, **at)["accuracy"])
+                checked += 1
+            (ratio,) = [r["ratio"] for r in scores["retention"] if all(r[key] == value for key, value in at.items())]
+            assert row[-1] == f"{ratio:.2f}"
+            (drop,) = [r for r in scores["drops"] if all(r[key] == value for key, value in at.items())]
+            assert row[-2].split()[0] == f"{100 * drop['accuracy']['mean']:.1f}"
+            assert row[-2].endswith(f"best at {drop['best_passages']}")
+    assert checked == 3 * 3 * 3  # systems, counts, groups
+
+
+def test_difference_rows_carry_signs(page: Page) -> None:
+    rows = {row[0]: row for row in page.tables[0]["rows"]}
+    assert [cell.split()[0] for cell in rows["tuned \u2212 base"][1:4]] == ["+20.0", "+42.5", "+70.0"]
+    assert [cell.split()[0] for cell in rows["base + reordering \u2212 base"][1:4]] == ["0.0", "+5.0", "+5.0"]
+
+
+def test_other_tables_show_the_numbers_of_the_scores(page: Page, scores: dict[str, Any]) -> None:
+    recall = page.table("Recall at k")
+    assert recall[1] == ["All questions (40)", "62.5", "75.0", "92.5"]
+    abstention = page.table("Abstention at the largest count")
+    counted = cell_of(scores, system="base", gold="kept", passages=5, group="all")["abstention"]
+    assert abstention[2][2:4] == [str(counted["answered_answerable"]), str(counted["abstained_answerable"])]
+    assert abstention[2][-2:] == ["\u2013", f"{100 * counted['over_refusal']:.1f}"]
+    match = page.table("Other metrics")
+    cell = cell_of(scores, system="base", gold="kept", passages=1, group="all")
+    assert match[2][2:] == [as_written(cell[key]) for key in ("exact_match", "f1", "cover_raw")]
+    cost = page.table("Cost")
+    assert cost[2] == ["base", "1", "140", "3.0", "0.25", "0"]
+
+
+def test_headline_states_numbers_and_interval(scores: dict[str, Any]) -> None:
+    lead = headline(scores).lead.replace("\u00a0", " ")
+    assert lead.startswith(
+        "At 5 passages, the evidence always among them, the tuned model answers 90 % of 40 questions, "
+        "the base model 20 %: +70 points (95 % interval "
+    )
+    assert "not distinguishable" not in lead
+
+
+def test_headline_is_neutral_when_the_interval_includes_zero() -> None:
+    lead = headline(scored({"base": (30, 20, 20), "tuned": (30, 20, 20)})).lead
+    assert "0 points, not distinguishable from no difference" in lead
+    # One question of 40: the interval of the paired difference touches zero.
+    assert "not distinguishable" in headline(scored({"base": (30, 20, 20), "tuned": (30, 20, 21)})).lead
+
+
+def test_headline_states_a_loss_in_the_same_words() -> None:
+    lead = headline(scored({"base": (30, 30, 30), "tuned": (30, 20, 10)})).lead.replace("\u00a0", " ")
+    assert (
+        "the tuned model answers 25 % of 40 questions, the base model 75 %: \u221250 points (95 % interval \u2212"
+        in lead
+    )
+
+
+def test_headline_of_a_single_system_compares_nothing() -> None:
+    lead = headline(scored({"base": (30, 20, 10)})).lead.replace("\u00a0", " ")
+    assert lead.startswith(
+        "At 5 passages, the evidence always among them, the base model answers 25 % of 40 questions (95 %"
+    )
+
+
+def test_headline_rounds_so_that_the_difference_adds_up() -> None:
+    # 37 and 15 of 40 are 92.5 % and 37.5 %: as whole numbers they would read 92, 38 and +55.
+    pair = headline(scored({"base": (30, 30, 15), "tuned": (30, 30, 37)})).lead.replace("\u00a0", " ")
+    shares = [float(number) for number in re.findall(r"([\d.]+) %", pair)[:2]]
+    (difference,) = re.findall(r"\+([\d.]+) points", pair)
+    assert shares[0] - shares[1] == pytest.approx(float(difference))
+
+
+def test_partial_evaluation_is_stamped_on_page_and_markdown(tmp_path: Path) -> None:
+    for partial in (True, False):
+        write_report(scored(partial=partial), [], tmp_path, facts=FACTS)
+        assert ("PARTIAL" in (tmp_path / "report.html").read_text(encoding="utf-8")) is partial
+        assert ("PARTIAL" in (tmp_path / "report.md").read_text(encoding="utf-8")) is partial
+
+
+def test_untrusted_text_is_shown_not_run(tmp_path: Path) -> None:
+    rows = [replace(row, output=EVIL, answer=EVIL, system=f"{row.system}{EVIL}") for row in predictions()]
+    evil_pools = {
+        name: replace(pool, question=EVIL, passages=tuple(replace(p, title=EVIL, text=EVIL) for p in pool.passages))
+        for name, pool in pools().items()
+    }
+    evidence = {name: [("p5", "<script>alert(1)</script>")] for name in evil_pools}
+    shown = choose_examples(rows, evil_pools, evidence)
+    scores = scored()
+    for part in ("cells", "differences", "drops", "retention"):
+        for row in scores[part]:
+            row["system"] += EVIL
+            if "baseline" in row:
+                row["baseline"] += EVIL
+    write_report(scores, shown, tmp_path, facts={EVIL: EVIL, "command": EVIL})
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert "{{ 7*7 }}" in "".join(page.texts)
+    marked = re.findall(r"<mark>(.*?)</mark>", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert set(marked) == {"&lt;script&gt;alert(1)&lt;/script&gt;"}
+    text = re.sub(r"^````*.*?^````*", "", (tmp_path / "report.md").read_text(encoding="utf-8"), flags=re.S | re.M)
+    assert "<script" not in text
+    assert not re.search(r"(?<!\\)\]\(http", text)
+
+
+def test_report_survives_hostile_names_in_the_figure_file(tmp_path: Path) -> None:
+    scores = scored()
+    for row in (*scores["cells"], *scores["differences"], *scores["drops"], *scores["retention"]):
+        row["system"] += " $x^ </text><script>"
+    save_figure(scores, tmp_path / "accuracy.svg")
+    root = ElementTree.parse(tmp_path / "accuracy.svg").getroot()
+    assert not [element for element in root.iter() if element.tag.endswith("script")]
+
+
+def test_evidence_quote_is_marked_inside_its_gold_passage(page: Page, scores: dict[str, Any], examples: Any) -> None:
+    html = report_html(scores, examples, FACTS)
+    assert html.count("<mark>It lies in Orsk.</mark> The ferry leaves at noon.") == len(examples) == 10
+    assert html.count('<span class="flag">gold</span>') == 10
+
+
+@given(st.text("ab ", max_size=30), st.lists(st.text("ab ", max_size=6), max_size=4))
+def test_split_quotes_keeps_the_text_and_marks_every_quote(text: str, quotes: list[str]) -> None:
+    parts = split_quotes(text, quotes)
+    assert "".join(part for part, _ in parts) == text
+    assert all(before != after for (_, before), (_, after) in itertools.pairwise(parts))
+    for quote in quotes:
+        if quote and quote in text:
+            assert any(quote in part for part, marked in parts if marked)
+
+
+def test_report_without_examples_recall_or_references_still_stands(tmp_path: Path) -> None:
+    scores = scored(golds=("retrieved",))
+    scores["recall"] = []
+    scores["cells"] = [cell for cell in scores["cells"] if cell["gold"] == "retrieved"]
+    write_report(scores, [], tmp_path, facts={})
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert not [table for table in page.tables if table["caption"].startswith(("Recall", "Reference"))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.svg", "report.html", "report.md"]
+
+
+def test_markdown_table_has_the_numbers_of_the_scores(tmp_path: Path, scores: dict[str, Any]) -> None:
+    write_report(scores, [], tmp_path, facts=FACTS)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    cells = [cell_of(scores, system="tuned", gold="kept", group="all", passages=count)["accuracy"] for count in COUNTS]
+    written = [f"{100 * c['mean']:.1f} ({100 * c['low']:.1f} to {100 * c['high']:.1f})" for c in cells]
+    assert f"| tuned | {' | '.join(written)} |" in text
+    assert "](accuracy.svg)" in text
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.M)
+    for table in tables:  # every row of a table has as many cells as its head
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1
+
+
+def test_same_scores_give_the_same_bytes(tmp_path: Path, scores: dict[str, Any], examples: Any) -> None:
+    for folder in ("a", "b"):
+        write_report(scores, examples, tmp_path / folder, facts=FACTS)
+        save_figure(scores, tmp_path / folder / "accuracy.png")
+    for name in ("accuracy.svg", "accuracy.png", "report.html", "report.md"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_figure_file_keeps_text_as_text_and_names_no_date(tmp_path: Path, scores: dict[str, Any]) -> None:
+    save_figure(scores, tmp_path / "accuracy.svg")
+    root = ElementTree.parse(tmp_path / "accuracy.svg").getroot()
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "90 tuned" in texts
+    assert "Accuracy at 5: tuned 90 %, base 20 %" in texts
+    assert not [element for element in root.iter() if element.tag.endswith("metadata")]
+
+
+def test_inline_figure_follows_the_colours_of_the_page(scores: dict[str, Any]) -> None:
+    svg = inline_svg(scores, "kept")
+    assert svg.startswith("<svg")
+    assert "var(--ink, #1f2328)" in svg
+    assert "#ffffff" not in svg
+
+
+def test_figure_of_an_unknown_format_is_refused(tmp_path: Path, scores: dict[str, Any]) -> None:
+    with pytest.raises(RagFtError, match=r"Name it \.svg or \.png"):
+        save_figure(scores, tmp_path / "figure.gif")
+
+
+def test_figure_without_a_sweep_is_refused(tmp_path: Path, scores: dict[str, Any]) -> None:
+    references = {**scores, "cells": [cell for cell in scores["cells"] if cell["gold"] == "gold_only"]}
+    with pytest.raises(RagFtError, match=r"evaluation\.passages"):
+        save_figure(references, tmp_path / "figure.svg")
+
+
+@given(st.lists(st.floats(0, 100), max_size=8))
+def test_labels_are_spread_without_changing_their_order(values: list[float]) -> None:
+    placed = spread(values, 6, 0, 100)
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    assert all(placed[after] - placed[before] >= 6 - 1e-6 for before, after in itertools.pairwise(order))
+    assert all(-1e-6 <= y <= 100 + 1e-6 for y in placed)
+
+
+def test_labels_far_apart_stay_where_they_are() -> None:
+    assert spread([90, 10, 50], 6, 0, 100) == pytest.approx([90, 10, 50])
+    assert spread([50, 50], 6, 0, 100) == pytest.approx([47, 53])
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.8667, "86.7"), (0.0, "0.0"), (-0.0001, "0.0"), (1.0, "100.0"), (-0.125, "\u221212.5")]
+)
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_points_and_intervals_carry_signs_where_needed() -> None:
+    assert [points(0.74, 0), points(-0.03, 0), points(0.0, 0)] == ["+74", "\u22123", "0"]
+    assert interval({"low": 0.66, "high": 0.81}, 0, signed=True) == "66 to 81"
+    assert interval({"low": -0.03, "high": 0.07}, 0, signed=True) == "\u22123 to +7"
+
+
+def test_a_single_group_is_not_shown_twice(scores: dict[str, Any]) -> None:
+    assert groups_of(scores) == ["all", "one_hop", "two_hop"]
+    one = {**scores, "cells": [cell for cell in scores["cells"] if cell["group"] != "two_hop"]}
+    assert groups_of(one) == ["all"]
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"run": "x"}', "{"])
+def test_unreadable_scores_name_the_command_that_writes_them(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RagFtError, match="rag-ft evaluate RECIPE"):
+        read_scores(path)
+
+
+def test_scores_read_back_from_disk_give_the_same_page(tmp_path: Path, scores: dict[str, Any]) -> None:
+    write_json(tmp_path / "scores.json", scores)
+    assert report_html(read_scores(tmp_path / "scores.json"), [], FACTS) == report_html(scores, [], FACTS)
+
+
+def test_examples_show_losses_as_readily_as_gains() -> None:
+    rows = predictions({"base": (30, 20, 8), "tuned": (38, 37, 30)})
+    # Questions 0 to 7: both right. Make the tuned system wrong on two of them.
+    rows = [
+        replace(row, answer="Hald") if row.system == "tuned" and row.question_id in ("q00", "q01") else row
+        for row in rows
+    ]
+    chosen = choose_examples(rows, pools(), {}, count=8, seed=1)
+    kinds = Counter((example["kind"], example["kind_questions"]) for example in chosen)
+    assert kinds == {("tuned right, base wrong", 22): 3, ("base right, tuned wrong", 2): 2, ("both wrong", 10): 3}
+
+
+def test_examples_take_what_both_answer_right_last() -> None:
+    rows = predictions({"base": (40, 40, 39), "tuned": (40, 40, 40)})
+    kinds = Counter(example["kind"] for example in choose_examples(rows, pools(), {}, count=5))
+    assert kinds == {"tuned right, base wrong": 1, "both right": 4}
+
+
+def test_examples_depend_on_the_seed_only() -> None:
+    rows, found = predictions(), pools()
+    first = [example["question_id"] for example in choose_examples(rows, found, {}, count=6, seed=1)]
+    assert first == [example["question_id"] for example in choose_examples(rows[::-1], found, {}, count=6, seed=1)]
+    assert first != [example["question_id"] for example in choose_examples(rows, found, {}, count=6, seed=2)]
+
+
+def test_example_shows_the_largest_count_with_gold_and_quotes(examples: list[dict[str, Any]]) -> None:
+    example = examples[0]
+    assert [passage["id"] for passage in example["passages"]] == ["p1", "p2", "p3", "p4", "p5"]
+    assert [passage["is_gold"] for passage in example["passages"]] == [False] * 4 + [True]
+    assert example["passages"][4]["quotes"] == ["It lies in Orsk."]
+    assert [(o["system"], o["passages"]) for o in example["outputs"]] == [
+        ("base", 5),
+        ("base + reordering", 5),
+        ("tuned", 5),
+    ]
+
+
+def test_failed_generation_is_shown_as_wrong() -> None:
+    rows = [replace(row, failure="time-out", answer=None, output="") for row in predictions({"base": (40, 40, 40)})]
+    (example,) = choose_examples(rows, pools(), {}, count=1)
+    assert example["outputs"][0]["correct"] is False
+    assert example["outputs"][0]["output"] == "Generation failed: time-out"
+
+
+def test_no_predictions_give_no_examples() -> None:
+    assert choose_examples([], {}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a | b", r"a \| b"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("[x](y)", r"\[x\](y)"),
+        ("two\nlines", "two lines"),
+        (r"back\slash", r"back\\slash"),
+        ("2 * 3 * 4", r"2 \* 3 \* 4"),
+    ],
+)
+def test_markdown_escape(text: str, written: str) -> None:
+    assert escape(text) == written
+
+
+def test_code_block_cannot_be_closed_from_inside() -> None:
+    assert code_block("```\n# heading").startswith("````\n")
