@@ -120,7 +120,7 @@ ATTRIBUTES = {
             "{P} emblem is {a_emblem}.",
             "{S} uses {a_emblem} as its emblem.",
             "{P} seal shows {a_emblem}.",
-            "Every letter it sends bears {a_emblem}, the emblem.",
+            "Every letter it sends bears its emblem, {a_emblem}.",
             "{S} chose {a_emblem} as its emblem.",
         ),
         aliases=("{a_v}",),

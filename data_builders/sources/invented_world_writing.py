@@ -53,12 +53,13 @@ def _state_facts(rng: random.Random, entity: Entity) -> dict[str, str]:
     kind, left = GRAMMAR[entity.kind], list(entity.values)
     rng.shuffle(left)
     quotes: dict[str, str] = {}
+    subject = _full_name(entity)
     while left:
         options = [pattern for pattern in kind.patterns[left[0]] if _states_only(pattern, left, kind.attributes)]
         if not quotes:
             options = [pattern for pattern in options if pattern.startswith(("{S}", "{P}"))]
         pattern = rng.choice(options)
-        subject = _choose_subject(rng, entity, pattern) if quotes else _full_name(entity)
+        subject = _choose_subject(rng, entity, pattern, subject) if quotes else subject
         stated = [name for name in left if name in slots(pattern)]
         quotes |= dict.fromkeys(stated, _fill(pattern, entity, subject))
         left = [name for name in left if name not in stated]
@@ -69,9 +70,15 @@ def _full_name(entity: Entity) -> tuple[str, str]:
     return capital(entity.mention), f"{capital(entity.mention)}'s"
 
 
-def _choose_subject(rng: random.Random, entity: Entity, pattern: str) -> tuple[str, str]:
-    says_type = slots(pattern) & {"type"}  # "The town is a town on ..." would be poor English
-    return entity.subjects[0] if says_type else rng.choice([*entity.subjects, _full_name(entity)])
+def _choose_subject(rng: random.Random, entity: Entity, pattern: str, last: tuple[str, str]) -> tuple[str, str]:
+    """Choose how a later sentence opens: the full name, the pronoun or the noun, where they read well."""
+    pronoun, noun = entity.subjects
+    choices = [_full_name(entity)]
+    if not pattern.startswith("{S},"):  # "It, written by ..., won ..."
+        choices.append(pronoun)
+    if not slots(pattern) & {"type"}:  # "The town is a town on ..."
+        choices.append(noun)
+    return rng.choice([choice for choice in choices if choice != last] or choices)
 
 
 def _states_only(pattern: str, allowed: list[str], attributes: Mapping[str, Attribute]) -> bool:
