@@ -49,7 +49,11 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "contexts", _contexts(recipe)
     yield "labels", f"{data.labels.kind}, style {model.prompt.style}"
     yield "weights", f"{model.weights} ({model.dtype}), LoRA rank {model.lora.rank}, alpha {model.lora.alpha}"
-    length = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs:g} epochs"
+    length = (
+        f"{training.max_steps} steps"
+        if training.max_steps
+        else f"{training.epochs:g} epoch{'s' * (training.epochs != 1)}"
+    )
     batch = f"{training.batch_size} x {training.gradient_accumulation} rows a step"
     yield "training", f"{length}, {batch}, learning rate {training.learning_rate:g}, {training.max_length} tokens"
     if training.trainer:
@@ -64,7 +68,9 @@ def _contexts(recipe: Recipe) -> str:
     contexts = recipe.data.contexts
     passages = " ".join(f"{key} {value}" for key, value in contexts.passages.model_dump().items() if key != "kind")
     order = contexts.order if contexts.gold_position == "uniform" else f"gold {contexts.gold_position}"
+    shared = f", {contexts.questions_per_context} questions each" if contexts.questions_per_context > 1 else ""
     return (
-        f"{contexts.passages.kind} passage count ({passages}), {order}, gold in {contexts.gold_probability:.0%}, "
-        f"else {contexts.gold_absent}; {contexts.hard_share:.0%} of negatives hard"
+        f"{contexts.passages.kind} passage count ({passages}){shared}, {order}, "
+        f"gold in {contexts.gold_probability:.0%}, else {contexts.gold_absent}; "
+        f"{contexts.hard_share:.0%} of negatives hard"
     )

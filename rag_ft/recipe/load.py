@@ -48,7 +48,7 @@ def find_recipe(path: str | Path, folder: Path | None = None) -> Path:
     if _exists(file) and not file.is_dir():
         return file
     shipped = shipped_recipes()
-    name = str(path).removesuffix(".yaml").removesuffix(".yml")
+    name = str(path).removesuffix(".yaml")
     if name in shipped:
         return shipped[name]
     if _exists(file):
@@ -123,22 +123,28 @@ def _validate(node: Node, problems: list[Problem]) -> tuple[Recipe, set[KeyPath]
             errors = error.errors(include_url=False)
             if not bad:
                 problems += problems_of(errors, node)
-            bad |= {_repair(data, mistake) for mistake in errors}
+            wrong = {_setting(mistake, data) for mistake in errors}
+            for path in wrong:
+                _take_out(data, path)
+            bad |= wrong
 
 
-def _repair(data: dict[str, Any], error: Mapping[str, Any]) -> KeyPath:
-    """Take the setting that an error is about out of `data`; return its path."""
+def _setting(error: Mapping[str, Any], data: dict[str, Any]) -> KeyPath:
+    """Return the path of the setting to take out: never inside a list, and the mapping where a key of it is missing."""
     path = data_path(error, data)
     path = path[: next((i for i, key in enumerate(path) if isinstance(key, int)), len(path))]
-    if error["type"] == "missing" or path[-1] == "kind":
-        path = path[:-1] or path
+    return path[:-1] or path if error["type"] == "missing" or path[-1] == "kind" else path
+
+
+def _take_out(data: dict[str, Any], path: KeyPath) -> None:
+    """Remove a setting so that its default stands in; what holds it may be gone already."""
     if path == ("name",):
         data["name"] = "unnamed"
-        return path
+        return
     owner: Any = data
     for key in path[:-1]:
         owner = owner.get(key) if isinstance(owner, dict) else None
-    if not isinstance(owner, dict) or path[-1] not in owner:
-        path, owner = path[:1], data  # never leave `data` as it was, or validation would not end
-    owner.pop(path[-1], None)
-    return path
+    if isinstance(owner, dict) and path[-1] in owner:
+        del owner[path[-1]]
+    else:
+        data.pop(str(path[0]), None)  # never leave `data` as it was, or validation would not end

@@ -77,6 +77,8 @@ def _message(path: KeyPath, errors: list[Mapping[str, Any]], data: Any) -> str:
         if "tag" not in context:
             return f"the key is missing: add kind: with one of {', '.join(kinds)}."
         return f"{shown(context['tag'])} is not one of {', '.join(kinds)}{_near(context['tag'], kinds)}."
+    if kind == "value_error":  # raised by a validator of the settings class, with the fix
+        return str(context["error"])
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         return f"{shown(given)} is not one of {', '.join(choices)}{_near(given, choices)}."

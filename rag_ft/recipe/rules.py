@@ -1,8 +1,8 @@
-"""Rules that span several settings of a recipe, one small function each. Types and ranges of one field live with it.
+"""Rules that span several settings of a recipe, one small function each. A class checks its own fields.
 
 A rule names the settings it reads and returns what is wrong with the fix, or None; a rule over a free mapping returns
-that per key. It is skipped where one of those
-settings is itself wrong, and its message points at the first of them that the recipe sets.
+that per key. It is skipped where one of those settings is itself wrong, and its message points at the first of them
+that the recipe sets.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from data_builders.contexts import CountSettings, FixedCount, RangeCount
+from data_builders.negatives import NegativesSettings
 from rag_ft.recipe.problems import KeyPath, Node, Problem, suggestion
 from rag_ft.recipe.settings import Recipe
 from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
@@ -89,13 +90,6 @@ def seed_fits_numpy(recipe: Recipe) -> str | None:
     return None if 0 <= recipe.seed < 2**32 else f"{recipe.seed} cannot seed NumPy: take 0 to {2**32 - 1}."
 
 
-@rule("data.source.words")
-def words_ascend(recipe: Recipe) -> str | None:
-    """The shortest passage comes first."""
-    low, high = recipe.data.source.words
-    return f"the shortest ({low}) is above the longest ({high}): write [{high}, {low}]." if low > high else None
-
-
 @rule("data.source.questions.train", "evaluation.systems")
 def tuned_needs_training_questions(recipe: Recipe) -> str | None:
     """A tuned system cannot come from no question."""
@@ -105,20 +99,11 @@ def tuned_needs_training_questions(recipe: Recipe) -> str | None:
     return "0 leaves nothing to train on: raise it, or take systems with weights: tuned out of evaluation.systems."
 
 
-@rule("data.negatives.rank_low", "data.negatives.rank_high")
-def negative_window_ascends(recipe: Recipe) -> str | None:
-    """The window of ranks must hold one."""
-    window = recipe.data.negatives
-    if window.rank_low <= window.rank_high:
-        return None
-    return f"{window.rank_low} is above data.negatives.rank_high ({window.rank_high}): raise that one or lower this."
-
-
 @rule("data.negatives.rank_high", "data.depth")
 def negative_window_within_depth(recipe: Recipe) -> str | None:
     """Only passages that are kept can be negatives. The default window ends with the pool, whatever its depth."""
     high, depth = recipe.data.negatives.rank_high, recipe.data.depth
-    if high <= depth or "rank_high" not in recipe.data.negatives.model_fields_set:
+    if high <= depth or high == NegativesSettings.model_fields["rank_high"].default:
         return None
     return f"{high} is below the last passage kept (data.depth is {depth}): set data.depth={high} or lower it."
 
@@ -128,15 +113,6 @@ def negative_window_starts_within_depth(recipe: Recipe) -> str | None:
     """A window that starts below the pool holds nothing."""
     low, depth = recipe.data.negatives.rank_low, recipe.data.depth
     return f"{low} is past the last passage kept (data.depth is {depth}): lower it." if low > depth else None
-
-
-@rule("data.contexts.passages")
-def range_ascends(recipe: Recipe) -> str | None:
-    """A range has its lower end first."""
-    count = recipe.data.contexts.passages
-    if not isinstance(count, RangeCount) or count.low <= count.high:
-        return None
-    return f"low ({count.low}) is above high ({count.high}): swap them."
 
 
 @rule("data.contexts.passages", "data.source.two_hop_share")
@@ -151,15 +127,15 @@ def two_hops_need_two_passages(recipe: Recipe) -> str | None:
     )
 
 
-@rule("data.contexts.questions_per_context", "data.contexts.passages")
-def shared_context_holds_its_gold(recipe: Recipe) -> str | None:
-    """Each question of a shared context brings a gold passage of its own."""
-    questions, most = recipe.data.contexts.questions_per_context, _largest(recipe.data.contexts.passages)
-    if questions <= most:
+@rule("model.prompt.question_position", "data.contexts.questions_per_context")
+def shared_context_comes_before_its_questions(recipe: Recipe) -> str | None:
+    """Several questions can share a context only where nothing of a question stands ahead of it."""
+    position = recipe.model.prompt.question_position
+    if recipe.data.contexts.questions_per_context == 1 or position == "after":
         return None
     return (
-        f"{questions} questions bring as many gold passages, but contexts show at most {most}: "
-        "lower it or raise data.contexts.passages."
+        f'"{position}" puts each question ahead of the passages, so that questions cannot share a context: '
+        "set it to after, or set data.contexts.questions_per_context=1."
     )
 
 

@@ -39,6 +39,13 @@ FIXED = {
     "assistant_only_loss": "the loss covers the spans of the target, from token ids",
     "remove_unused_columns": "the trainer needs every column of the tokenised rows",
     "truncation_mode": "rows are fitted to training.max_length by dropping negatives, never by cutting",
+    "packing": "a batch is made of whole rows; data.contexts.questions_per_context is what saves computation here",
+    "packing_strategy": "rows are not packed",
+    "eval_packing": "rows are not packed",
+    "padding_free": "rows are padded, since shared contexts need a mask",
+    "model_init_kwargs": "weights are loaded by rag-ft: use the keys below model",
+    "resume_from_checkpoint": "the same command run again goes on from the last checkpoint by itself",
+    "hub_token": "secrets do not belong in a recipe: run hf auth login",
     "push_to_hub": "the adapter leaves the machine only by a verb of its own",
     "trust_remote_code": "it is set with model.trust_remote_code",
 }

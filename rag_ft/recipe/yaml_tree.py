@@ -100,6 +100,8 @@ def _syntax_message(error: yaml.MarkedYAMLError, label: str, line: int | None) -
     mark = error.problem_mark or error.context_mark
     number = line if line is not None else (mark.line + 1 if mark else 1)
     problem = error.problem or error.context or "syntax error"
+    if problem.startswith("but "):
+        problem = f"{error.context}, {problem}"
     hint = " YAML indents with spaces: replace the tab." if "\\t" in problem else ""
     if "mapping values are not allowed" in problem:
         hint = ' Check the indentation of this line; text that holds ": " needs quotes.'

