@@ -175,7 +175,7 @@ def test_other_tables_show_the_numbers_of_the_scores(page: Page, scores: dict[st
     assert abstention[2][-2:] == ["\u2013", f"{100 * counted['over_refusal']:.1f}"]
     match = page.table("Other metrics")
     cell = cell_of(scores, system="base", gold="kept", passages=1, group="all")
-    assert match[2][2:] == [as_written(cell[key]) for key in ("exact_match", "f1", "cover_raw")]
+    assert match[2][2:] == [as_written(cell[key]) for key in ("exact_match", "f1", "cover_raw", "cover_output")]
     cost = page.table("Cost")
     assert cost[2] == ["base", "1", "140", "3.0", "0.25", "0"]
 

@@ -182,13 +182,19 @@ def _abstention_row(cell: Mapping[str, Any]) -> Row:
 
 
 def match_table(scores: Scores) -> Table:
-    """Exact match, F1 and raw cover accuracy of every cell."""
-    columns = ("System", "Passages", "Exact match", "F1", "Cover, any output")
+    """Exact match, F1 and raw cover accuracy of every cell, and cover accuracy of the whole output where scored."""
+    metrics = {
+        "exact_match": "Exact match",
+        "f1": "F1",
+        "cover_raw": "Raw cover",
+        "cover_output": "Cover, whole output",
+    }
+    shown = [key for key in metrics if all(key in cell for cell in scores["cells"])]
+    columns = ("System", "Passages", *(metrics[key] for key in shown))
     caption = f"Other metrics in % with {level(scores)} intervals, all questions"
 
     def row(cell: Mapping[str, Any]) -> Row:
-        metrics = (_estimate(scores, cell, key) for key in ("exact_match", "f1", "cover_raw"))
-        return Row(cell["system"], (Cell(str(cell["passages"])), *metrics))
+        return Row(cell["system"], (Cell(str(cell["passages"])), *(_estimate(scores, cell, key) for key in shown)))
 
     return Table(caption, columns, _sections(scores, row, False))
 
