@@ -111,9 +111,13 @@ def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:
     return [
         step("source", [], {"source": plain["source"]}, _source),
         step("pools", source, searching, _pools),
-        step("contexts", [*source, paths.pools], composing, _contexts),
-        step("labels", [paths.questions, paths.contexts], labelling, _labels),
+        step("contexts", [_training(files) for files in (*source, paths.pools)], composing, _contexts),
+        step("labels", [_training(paths.questions), paths.contexts], labelling, _labels),
     ]
+
+
+def _training(files: dict[str, Path]) -> dict[str, Path]:
+    return {split: files[split] for split in TRAINING_SPLITS}
 
 
 def _source(settings: DataSettings, seed: int, paths: DataPaths, target: Path, tally: Tally) -> None:

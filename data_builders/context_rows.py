@@ -87,8 +87,7 @@ def note(composition: Composition, question: str, tally: Tally) -> None:
     if len(composition.passages) < composition.wanted:
         tally.count("contexts with fewer passages than drawn", 1, question)
     tally.count("hard negatives shown", composition.hard)
-    golds_hidden = len(composition.passages) - composition.hard
-    tally.count("other passages shown", golds_hidden)
+    tally.count("gold and random passages shown", len(composition.passages) - composition.hard)
 
 
 def measure(row: ContextRow, tally: Tally) -> None:

@@ -258,6 +258,12 @@ def test_changed_settings_redo_only_what_depends_on_them(
     assert hashes(fresh) == {name: value for name, value in hashes(tmp_path).items() if not name.startswith("fresh")}
 
 
+def test_more_test_questions_leave_the_training_rows_alone(tmp_path: Path) -> None:
+    build(tmp_path, world())
+    source = {"questions": {"train": 160, "validation": 20, "test": 30}}
+    assert ran(build(tmp_path, DataSettings.model_validate({"source": source}))) == ["source", "pools"]
+
+
 @pytest.mark.usefixtures("tiny")
 def test_another_seed_rebuilds_and_says_so(tmp_path: Path) -> None:
     build(tmp_path, settings())
