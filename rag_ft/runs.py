@@ -67,6 +67,11 @@ class RunFolder:
         return self.root / "report"
 
 
+def run_folder(recipe: Recipe) -> RunFolder:
+    """Return where the recipe's run lies, touching nothing."""
+    return RunFolder(Path(recipe.runs_dir) / recipe.name)
+
+
 def open_run(recipe: Recipe, *, restart: bool = False) -> RunFolder:
     """Make or reopen the recipe's run folder and record recipe and environment in it.
 
@@ -76,7 +81,7 @@ def open_run(recipe: Recipe, *, restart: bool = False) -> RunFolder:
     Raises:
         RagFtError: training of another recipe has begun in the folder, or it cannot be written.
     """
-    run = RunFolder(Path(recipe.runs_dir) / recipe.name)
+    run = run_folder(recipe)
     recorded = run.root / "recipe.resolved.yaml"
     now = recipe.model_dump(mode="json")
     begun = run.adapter.is_dir() or any(run.training.glob("checkpoints/checkpoint-*"))

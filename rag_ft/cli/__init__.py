@@ -20,6 +20,12 @@ from rag_ft import __version__
 VERBS = {
     "recipes": "List, show or copy the recipes that come with rag-ft.",
     "check": "Check a recipe: all its mistakes at once, or a summary of what it does.",
+    "build": "Build training rows and evaluation pools.",
+    "inspect": "Show training rows as the model sees them, token by token.",
+    "train": "Train the adapter.",
+    "evaluate": "Measure accuracy as passages are added, against baselines.",
+    "report": "Write the report page, the figures and the model card.",
+    "run": "All of it: build, train, evaluate, report.",
     "schema": "Write the JSON Schema of recipes, for editors.",
     "doctor": "Show what works on this machine, and how to get what does not.",
 }

@@ -13,3 +13,7 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="a.b=c", help="Settings to change, for example training.epochs=2.", show_default=False),
 ]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Delete the run folder's training, adapter and evaluation first.")
+]
+"""Beginning a run anew."""

@@ -18,6 +18,7 @@ def load_tokenizer(settings: ModelSettings, weights: Weights) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             weights.location, revision=weights.revision, trust_remote_code=settings.trust_remote_code
         )
+    tokenizer.clean_up_tokenization_spaces = False  # would eat spaces in front of punctuation when decoding
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -17,7 +17,7 @@ from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from data_builders.records import ContextRow, read_context_rows
 from rag_ft.models.adapters import save_checked
-from rag_ft.models.load import load_model, load_tokenizer
+from rag_ft.models.load import dtype_name, load_model, load_tokenizer
 from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
@@ -122,7 +122,13 @@ def _trainer(recipe: Recipe, run: RunFolder, model: Any, tokens: Sequence[TokenR
     show_bar = sys.stderr.isatty()
     trainer = SharedContextTrainer(
         model=model,
-        args=sft_config(recipe.training, run.training / "checkpoints", recipe.seed, show_bar=show_bar),
+        args=sft_config(
+            recipe.training,
+            run.training / "checkpoints",
+            recipe.seed,
+            dtype=dtype_name(recipe.model.dtype),
+            show_bar=show_bar,
+        ),
         train_dataset=datasets.Dataset.from_list([row.columns() for row in tokens]),
         data_collator=Collator(),
         peft_config=lora_config(recipe.model.lora),

@@ -9,11 +9,15 @@ from trl import SFTConfig, SFTTrainer
 
 from rag_ft.models.settings import LoraSettings
 from rag_ft.training.collate import shared_attention
+from rag_ft.training.rows import IGNORED
 from rag_ft.training.settings import TrainingSettings
 
 
-def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, show_bar: bool) -> SFTConfig:
-    """Return the SFTConfig of a recipe. Fields under `training.trainer` win over the defaults set here."""
+def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, dtype: str, show_bar: bool) -> SFTConfig:
+    """Return the SFTConfig of a recipe. Fields under `training.trainer` win over the defaults set here.
+
+    Adapters are kept in float32 and multiplied in `dtype`, the type of the base weights.
+    """
     import torch
 
     cuda = torch.cuda.is_available()
@@ -27,7 +31,9 @@ def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, show_bar:
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "gradient_checkpointing": cuda,  # on the CPU memory is not the limit, time is
-        "bf16": cuda and torch.cuda.is_bf16_supported(),
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+        "dataloader_pin_memory": cuda,
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
@@ -65,19 +71,49 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Expand `lengths` to mask and positions on the device, then leave the loss to TRL."""
+        """Expand `lengths` to mask and positions on the device, then compute TRL's loss, or ours without Triton."""
         tokens = int(inputs["attention_mask"].sum())
         lengths = inputs.pop("lengths", None)
         if lengths is not None:
-            dtype = next(model.parameters()).dtype
-            mask, positions = shared_attention(lengths, inputs["input_ids"].shape[1], dtype)
+            mask, positions = shared_attention(lengths, inputs["input_ids"].shape[1], model_dtype(model))
             inputs = {**inputs, "attention_mask": mask, "position_ids": positions}
+        mode = "train" if self.model.training else "eval"
         seen = int(vars(self)["_total_train_tokens"])
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if lengths is not None and self.model.training:  # TRL counted the cells of the mask
+        if self.args.device.type == "cuda":
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        else:
+            loss, outputs, accuracy = loss_at_labels(model, inputs, num_items_in_batch)
+            self._metrics[mode]["mean_token_accuracy"].append(accuracy)
+            loss = (loss, outputs) if return_outputs else loss
+        if mode == "train":  # TRL counts the cells of a 4-D mask
             self._total_train_tokens = seen + tokens
-            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         return loss
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing: the card is made of recipe, manifests and scores at the end (rag_ft/export/card.py)."""
+
+
+def model_dtype(model: Any) -> Any:
+    """Return the dtype of the base weights; adapters may be kept in another."""
+    return model.get_input_embeddings().weight.dtype
+
+
+def loss_at_labels(model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> tuple[Any, Any, float]:
+    """Return mean token loss, model outputs and token accuracy, with logits only where a label follows.
+
+    TRL 1.15 computes its loss in a Triton kernel, which has no CPU form. Logits of every position would cost a
+    fifth of the step, since only a few tokens of a long row carry loss.
+    """
+    import torch
+
+    labels = inputs["labels"][:, 1:]
+    keep = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
+    outputs = model(**{k: v for k, v in inputs.items() if k != "labels"}, logits_to_keep=keep, use_cache=False)
+    kept = labels[:, keep].flatten()
+    logits = outputs.logits.float().flatten(0, 1)
+    count = (kept != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    total = torch.nn.functional.cross_entropy(logits, kept, ignore_index=IGNORED, reduction="sum")
+    with torch.no_grad():
+        right = (logits.argmax(dim=-1) == kept).sum() / (kept != IGNORED).sum().clamp(min=1)
+    return total / count, outputs, float(right)

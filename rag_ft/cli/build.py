@@ -1,0 +1,19 @@
+"""`rag-ft build`: from documents and questions to labelled training rows."""
+
+from __future__ import annotations
+
+import typer
+
+from rag_ft.cli.arguments import OverridesArgument, RecipeArgument, RestartOption
+
+
+def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartOption = False) -> int:
+    """Build the training rows and evaluation pools of a recipe. Steps whose inputs did not change are kept."""
+    from data_builders.build import build_data
+    from rag_ft.recipe.load import load_recipe
+    from rag_ft.runs import open_run
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = open_run(loaded, restart=restart)
+    build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
+    return 0
