@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from data_builders.build import data_paths
@@ -126,9 +127,11 @@ def _fingerprint(setup: _Setup, kind: str) -> str:
 def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[Point]], kind: str) -> None:
     settings, encoder = setup.recipe.evaluation, setup.encoder
     by_key = {_request_key(point): point for group in missing for point in group}
+    # Prompts of different orders share too little to pay for a longer sequence: one group per question and system.
     groups = [
-        [Request(_request_key(point), encoder.prompt(point.pool.question, point.texts())) for point in group]
+        [Request(_request_key(point), encoder.prompt(point.pool.question, point.texts())) for point in same]
         for group in missing
+        for _, same in groupby(group, key=lambda point: point.system)
     ]
     model = load_model(setup.recipe.model, setup.weights).eval()
     if kind == "tuned":

@@ -96,7 +96,23 @@ class _State:
 
 
 def _prefill(model: Any, trees: Sequence[SegmentTree]) -> _State:
-    """Run all trees through the model at once, padded on the right."""
+    """Run all trees through the model: together on a GPU, one by one on a CPU, which gains nothing from padding."""
+    import torch
+    from transformers import DynamicCache
+
+    together = 1 if model.device.type == "cpu" else len(trees)
+    longest = max(map(len, trees))
+    caches = [_encode(model, trees[start : start + together]) for start in range(0, len(trees), together)]
+    cache = DynamicCache(config=model.config)
+    for index, layers in enumerate(zip(*(part.layers for part in caches), strict=True)):
+        keys = torch.cat([_lengthened(layer.keys, longest) for layer in layers])
+        values = torch.cat([_lengthened(layer.values, longest) for layer in layers])
+        cache.update(keys, values, index)
+    return _State(cache, [_visible(tree, longest) for tree in trees], torch.empty(len(trees), 0, dtype=torch.long))
+
+
+def _encode(model: Any, trees: Sequence[SegmentTree]) -> Any:
+    """Return the cache of one forward pass over trees padded on the right."""
     import torch
     from transformers import DynamicCache
 
@@ -104,15 +120,10 @@ def _prefill(model: Any, trees: Sequence[SegmentTree]) -> _State:
     ids = torch.zeros(len(trees), longest, dtype=torch.long)
     positions = torch.zeros_like(ids)
     mask = torch.eye(longest, dtype=torch.bool).repeat(len(trees), 1, 1)  # padding sees itself: no empty softmax
-    seen = []
     for row, tree in enumerate(trees):
-        length, segments = len(tree), torch.tensor(tree.segments())
-        ids[row, :length] = torch.tensor(tree.tokens())
-        positions[row, :length] = torch.tensor(tree.positions())
-        mask[row, :length, :length] = tree_mask(segments, tree.parents)
-        visible = torch.zeros(len(tree.parents), longest, dtype=torch.bool)
-        visible[:, :length] = ancestor_matrix(tree.parents)[:, segments]
-        seen.append(visible)
+        ids[row, : len(tree)] = torch.tensor(tree.tokens())
+        positions[row, : len(tree)] = torch.tensor(tree.positions())
+        mask[row, : len(tree), : len(tree)] = tree_mask(torch.tensor(tree.segments()), tree.parents)
     cache = DynamicCache(config=model.config)
     model(
         input_ids=ids.to(device),
@@ -122,7 +133,23 @@ def _prefill(model: Any, trees: Sequence[SegmentTree]) -> _State:
         use_cache=True,
         logits_to_keep=1,
     )
-    return _State(cache, seen, torch.empty(len(trees), 0, dtype=torch.long))
+    return cache
+
+
+def _lengthened(states: torch.Tensor, length: int) -> torch.Tensor:
+    """Pad keys or values [rows, heads, tokens, size] on the right; no mask lets the padding be seen."""
+    import torch
+
+    return torch.nn.functional.pad(states, (0, 0, 0, length - states.shape[2]))
+
+
+def _visible(tree: SegmentTree, length: int) -> torch.Tensor:
+    """Return which prompt slots each segment sees at its end, bool [segments, length]."""
+    import torch
+
+    visible = torch.zeros(len(tree.parents), length, dtype=torch.bool)
+    visible[:, : len(tree)] = ancestor_matrix(tree.parents)[:, torch.tensor(tree.segments())]
+    return visible
 
 
 def _decode_step(model: Any, state: _State, leaves: list[list[_Leaf]], stop_ids: frozenset[int]) -> bool:

@@ -29,16 +29,18 @@ def load_model(settings: ModelSettings, weights: Weights, device: str | None = N
     import torch
     from transformers import AutoModelForCausalLM
 
+    device = device or best_device()
+    dtype = dtype_name(settings.dtype)
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(
             weights.location,
             revision=weights.revision,
-            dtype=getattr(torch, dtype_name(settings.dtype)),
-            attn_implementation="sdpa" if settings.attention == "auto" else settings.attention,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention_name(settings.attention, device, dtype),
             trust_remote_code=settings.trust_remote_code,
             use_safetensors=True,
         )
-    return model.to(device or best_device())
+    return model.to(device)
 
 
 def load_base(settings: ModelSettings) -> tuple[Any, Any]:
@@ -58,7 +60,8 @@ def load_adapter(model: Any, folder: Path) -> Any:
     if not (folder / "adapter_model.safetensors").is_file():
         raise RagFtError(f"{folder} holds no adapter. Train one first with `rag-ft train RECIPE`.")
     try:
-        return PeftModel.from_pretrained(model, str(folder)).eval()
+        # In the base's type: float32 adapters on a bfloat16 base would cast every activation twice.
+        return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False).eval()
     except (RuntimeError, ValueError) as error:
         raise RagFtError(
             f"the adapter in {folder} does not fit the base weights: {str(error).splitlines()[0]}. "
@@ -71,6 +74,17 @@ def best_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def attention_name(choice: str, device: str, dtype: str) -> str:
+    """Resolve `auto` to our blocks where they are faster (bfloat16 on a CPU), else to torch's own kernels."""
+    if choice != "auto":
+        return choice
+    if device == "cpu" and dtype == "bfloat16":
+        from rag_ft.models import attention
+
+        return attention.register()
+    return "sdpa"
 
 
 def dtype_name(choice: str) -> str:

@@ -33,7 +33,7 @@ class ModelSettings(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of the base weights; auto takes bfloat16 where the machine computes it fast, else float32."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Attention implementation; auto takes sdpa."""
+    """Attention implementation; auto takes sdpa, and block-wise products for bfloat16 on a CPU."""
     chat_template_kwargs: dict[str, Any] = {}
     """Extra variables of the chat template, for example `enable_thinking: false`."""
     trust_remote_code: bool = False

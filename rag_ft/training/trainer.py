@@ -31,6 +31,7 @@ def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, dtype: st
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "gradient_checkpointing": cuda,  # on the CPU memory is not the limit, time is
+        "use_cpu": not cuda,
         "bf16": dtype == "bfloat16",
         "fp16": dtype == "float16",
         "dataloader_pin_memory": cuda,
