@@ -58,8 +58,10 @@ def causal_blocks(
         else:
             future = torch.ones(stop - start, seen, dtype=torch.bool).triu(earlier + start + 1)
             scores = scores.masked_fill(future, torch.finfo(scores.dtype).min)
-        weights = torch.nn.functional.dropout(scores.softmax(dim=-1), dropout, module.training)
-        mixed = weights.to(value.dtype).flatten(2, 3) @ value[:, :, :seen]
+        weights = scores.softmax(dim=-1).to(value.dtype)
+        if dropout:  # asked for before calling: at 0 it would still keep a copy for the backward pass
+            weights = torch.nn.functional.dropout(weights, dropout, module.training)
+        mixed = weights.flatten(2, 3) @ value[:, :, :seen]
         blocks.append(mixed.unflatten(2, (-1, stop - start)))
     output = torch.cat(blocks, dim=3).reshape(rows, heads, queries, size)
     return output.transpose(1, 2).contiguous(), None

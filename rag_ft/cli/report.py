@@ -1,0 +1,52 @@
+"""`rag-ft report`: the report page and the model card from what a run measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from rag_ft.cli.arguments import OverridesArgument, RecipeArgument
+
+if TYPE_CHECKING:
+    from rag_ft.recipe.settings import Recipe
+    from rag_ft.runs import RunFolder
+
+
+def run(recipe: RecipeArgument, overrides: OverridesArgument = None) -> int:
+    """Write report/report.html and report.md, and the card into the adapter folder."""
+    from rag_ft.recipe.load import load_recipe
+    from rag_ft.runs import open_run
+
+    loaded = load_recipe(recipe, overrides or ())
+    write(loaded, open_run(loaded), f"rag-ft run {recipe}")
+    return 0
+
+
+def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
+    """Write page and card of a run whose scores are there; `command` is what reproduces it."""
+    from rag_ft.export.card import card_facts, write_card
+    from rag_ft.facts import data_facts, environment_facts, training_facts
+    from rag_ft.report.page import write_report
+    from rag_ft.runs import read_json
+
+    scores = read_json(folder.evaluation / "scores.json", "rag-ft evaluate RECIPE")
+    examples = read_json(folder.evaluation / "examples.json", "rag-ft evaluate RECIPE")
+    data, training, versions = data_facts(folder), training_facts(recipe, folder), environment_facts(folder)
+    facts: dict[str, Any] = {
+        "recipe": recipe.name,
+        "weights": recipe.model.weights,
+        "prompt hash": scores["prompt_hash"],
+        "data": data,
+        "training": training,
+        "versions": versions,
+        "command": command,
+    }
+    write_report(scores, examples, folder.report, facts=facts)
+    typer.echo(f"report: {folder.report / 'report.html'}")
+    if folder.adapter.is_dir():
+        card = card_facts(
+            recipe.model_dump(mode="json"), data=data, training=training, versions=versions, command=command
+        )
+        write_card(folder.adapter, scores, card)
+        typer.echo(f"adapter: {folder.adapter} (with its model card)")

@@ -1,0 +1,36 @@
+"""`rag-ft run`: build, train, evaluate and report in one go."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import typer
+
+from rag_ft.cli.arguments import OverridesArgument, RecipeArgument, RestartOption
+
+
+def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartOption = False) -> int:
+    """Do everything a recipe says, from documents to report. Each part that is done already is kept."""
+    from rich.console import Console
+
+    from data_builders.build import build_data
+    from rag_ft.cli import report
+    from rag_ft.recipe.load import load_recipe
+    from rag_ft.report.terminal import terminal_table
+    from rag_ft.runs import open_run
+
+    began = time.monotonic()
+    loaded = load_recipe(recipe, overrides or ())
+    folder = open_run(loaded, restart=restart)
+    build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
+    from rag_ft.evaluation.run import evaluate  # after the build: what needs torch is imported when it is needed
+    from rag_ft.training.run import train
+
+    train(loaded, folder, typer.echo)
+    scores = evaluate(loaded, folder, typer.echo)
+    report.write(loaded, folder, " ".join(["rag-ft run", recipe, *(overrides or ())]))
+    Console().print(terminal_table(scores))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    typer.echo(f"done in {(time.monotonic() - began) / 60:.1f} min, at most {memory:.1f} GB of memory")
+    return 0

@@ -1,0 +1,48 @@
+"""What a run was, gathered from its folder for report and card: data counts, training, versions. Measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rag_ft.recipe.settings import Recipe
+from rag_ft.runs import RunFolder, read_json
+
+_STEPS = ("source", "pools", "contexts", "labels")
+
+
+def data_facts(run: RunFolder) -> dict[str, Any]:
+    """Return what the rows were made of: files with their row counts, and every counted outcome of the build."""
+    facts: dict[str, Any] = {}
+    for step in _STEPS:
+        manifest = read_json(run.data / step / "manifest.json", "rag-ft build RECIPE")
+        rows = {name.removesuffix(".parquet"): output["rows"] for name, output in manifest["outputs"].items()}
+        facts |= {f"{step} {name}": count for name, count in rows.items() if count}
+        facts |= {name: value for name, value in manifest["counts"].items() if isinstance(value, int)}
+    return facts
+
+
+def training_facts(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
+    """Return the settings that shaped the adapter and how training went; without a training, nothing."""
+    if not (run.training / "summary.json").is_file():
+        return {}
+    summary = read_json(run.training / "summary.json", "rag-ft train RECIPE --restart")
+    lora, training = recipe.model.lora, recipe.training
+    return {
+        "adapter": f"LoRA, rank {lora.rank}, alpha {lora.alpha}, {lora.target_modules}",
+        "trainable parameters": summary["trainable_parameters"],
+        "learning rate": training.learning_rate,
+        "rows per step": training.batch_size * training.gradient_accumulation,
+        "contexts": summary["rows"],
+        "questions": summary["questions"],
+        "steps": summary["steps"],
+        "last loss": round(summary["loss"], 3),
+        "minutes": round(summary["seconds"] / 60, 1),
+        "peak memory (GB)": summary["peak_memory_gb"],
+    }
+
+
+def environment_facts(run: RunFolder) -> Mapping[str, str]:
+    """Return the package versions the run was last touched with."""
+    versions: Mapping[str, str] = read_json(run.root / "environment.json", "rag-ft build RECIPE")["packages"]
+    return versions
