@@ -15,13 +15,15 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     from rich.console import Console
 
     from data_builders.build import build_data
+    from data_builders.files import write_json
     from rag_ft.cli import report
     from rag_ft.recipe.load import load_recipe
     from rag_ft.report.terminal import terminal_table
-    from rag_ft.runs import open_run
+    from rag_ft.runs import open_run, run_folder
 
     began = time.monotonic()
     loaded = load_recipe(recipe, overrides or ())
+    from_nothing = restart or not run_folder(loaded).root.exists()
     folder = open_run(loaded, restart=restart)
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
     from rag_ft.evaluation.run import evaluate  # after the build: what needs torch is imported when it is needed
@@ -31,6 +33,8 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     scores = evaluate(loaded, folder, typer.echo)
     report.write(loaded, folder, " ".join(["rag-ft run", recipe, *(overrides or ())]))
     Console().print(terminal_table(scores))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    typer.echo(f"done in {(time.monotonic() - began) / 60:.1f} min, at most {memory:.1f} GB of memory")
+    minutes, memory = (time.monotonic() - began) / 60, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    cost = {"from_nothing": from_nothing, "minutes": round(minutes, 2), "peak_memory_gb": round(memory, 2)}
+    write_json(folder.root / "cost.json", cost)
+    typer.echo(f"done in {minutes:.1f} min, at most {memory:.1f} GB of memory")
     return 0
