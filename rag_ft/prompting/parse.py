@@ -9,10 +9,10 @@ from data_builders.text import answer_tokens, contains_tokens
 from rag_ft.prompting.settings import PromptSettings
 
 _ANSWER = re.compile(r"^[ \t]*answer:[ \t]*(.*)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
-_JUDGEMENT = re.compile(r"^\[(\d+)\] (yes|no)\b:?[ \t]*(.*)$", re.IGNORECASE | re.MULTILINE)
-_QUOTE = re.compile(r'^\[(\d+)\] "(.*?)"(?::[ \t]*(.*))?$', re.MULTILINE)
+_JUDGEMENT = re.compile(r"^\[(\d{1,6})\] (yes|no)\b:?[ \t]*(.*)$", re.IGNORECASE | re.MULTILINE)
+_QUOTE = re.compile(r'^\[(\d{1,6})\] "(.*?)"(?::[ \t]*(.*))?$', re.MULTILINE)
 _ANALYSIS = re.compile(r"^analysis:[ \t]*(.*?)(?=^answer:|\Z)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
-_REASON = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+_REASON = re.compile(r"^\[(\d{1,6})\] (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ def passage_text(number: int, title: str, text: str, show_title: bool) -> str:
     One newline, because tokenizers agree on it: pre-tokenisers of the GPT-2 family split two newlines inside a
     text but not at its end, and those of the cl100k family join them with a full stop in front.
     """
-    heading = f"[{number}] {title}\n" if show_title and title else f"[{number}] "
-    return f"{heading}{text}\n"
+    lines = [title, text] if show_title else [text]
+    shown = "\n".join(filter(None, lines))  # an empty line would end a passage in two newlines
+    return f"[{number}] {shown}\n" if shown else f"[{number}]\n"
 
 
 def question_text(question: str) -> str:
