@@ -1,0 +1,54 @@
+"""Fixtures every test may use: a tiny random model, and one built run of a small invented world."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before torch is imported: one thread, so that timings and rounding do not depend on the machine; no network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Llama of two layers and its tokenizer, as `save_pretrained` writes it."""
+    from tiny_model import write_weights
+
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tokenizers() -> dict[str, Any]:
+    """One small tokenizer for each kind of chat template."""
+    from tiny_model import TEMPLATES, tiny_tokenizer
+
+    return {name: tiny_tokenizer(name) for name in TEMPLATES}
+
+
+@pytest.fixture
+def tiny_llama(tiny_weights: Path) -> Any:
+    """The tiny model in float32, fresh for each test."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_pretrained(tiny_weights, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def built_data(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `data` folder of a run of the tiny recipe, built once; tests copy it."""
+    from tiny_model import tiny_recipe
+
+    from data_builders.build import build_data
+    from rag_ft.recipe.load import load_recipe
+
+    folder = tmp_path_factory.mktemp("built")
+    recipe = load_recipe(tiny_recipe(folder, tiny_weights))
+    build_data(recipe.data, recipe.seed, folder / "data", report=lambda line: None)
+    return folder / "data"
