@@ -88,7 +88,8 @@ def _merges(words: str) -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=560, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    raw.train_from_iterator(SAMPLE.splitlines(), trainer)
+    spaced = [SAMPLE, SAMPLE.replace("\n", "\n\n"), "x\n\n", "x \n"]  # so that runs of white space are tokens
+    raw.train_from_iterator(spaced, trainer)
     raw.add_tokens([AddedToken(token, normalized=False) for token in ADDED])
     return raw.to_str()
 
