@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ def load_tokenizer(settings: ModelSettings, weights: Weights) -> Any:
     """Load the tokenizer; a missing pad token becomes the end token, which is safe since we mask by attention."""
     from transformers import AutoTokenizer
 
-    with quiet_transformers():
+    with quiet_transformers(), _loading(weights, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             weights.location, revision=weights.revision, trust_remote_code=settings.trust_remote_code
         )
@@ -31,7 +33,7 @@ def load_model(settings: ModelSettings, weights: Weights, device: str | None = N
 
     device = device or best_device()
     dtype = dtype_name(settings.dtype)
-    with quiet_transformers():
+    with quiet_transformers(), _loading(weights, "model"):
         model = AutoModelForCausalLM.from_pretrained(
             weights.location,
             revision=weights.revision,
@@ -41,6 +43,21 @@ def load_model(settings: ModelSettings, weights: Weights, device: str | None = N
             use_safetensors=True,
         )
     return model.to(device)
+
+
+@contextmanager
+def _loading(weights: Weights, what: str) -> Iterator[None]:
+    """Turn what transformers raises on weights it cannot load into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise RagFtError(
+            f"model.weights={weights.reference}: transformers cannot load the {what} "
+            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}). Set model.weights to a complete model in safetensors form, or "
+            "change the setting below model that the message names."
+        ) from error
 
 
 def load_base(settings: ModelSettings) -> tuple[Any, Any]:

@@ -9,26 +9,32 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
-from data_builders.files import file_hash
+from data_builders.files import content_hash, file_hash
 
 PACKAGE_PREFIX = "package:"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Resolved weights. `location` is what transformers loads; `reference` is what the recipe said.
-
-    `identity` names the exact bytes where they are local (a content hash), else location and revision.
-    """
+    """Resolved weights. `location` is what transformers loads; `reference` is what the recipe said."""
 
     reference: str
     location: str
     revision: str | None
-    identity: str
+    known_identity: str | None
+
+    @cached_property
+    def identity(self) -> str:
+        """A name of the exact bytes: Hub id and commit, else a hash of what a local folder holds."""
+        if self.known_identity:
+            return self.known_identity
+        files = sorted(path for path in Path(self.location).iterdir() if path.suffix in (".json", ".safetensors"))
+        return f"folder:{content_hash([(path.name, file_hash(path)) for path in files])}"
 
 
 def resolve_weights(reference: str, revision: str | None = None) -> Weights:
@@ -50,7 +56,7 @@ def resolve_weights(reference: str, revision: str | None = None) -> Weights:
                 f"model.weights={reference}: the folder has no config.json, so it holds no transformers model. "
                 "Give the folder that save_pretrained wrote."
             )
-        return Weights(reference, str(path), None, f"folder:{file_hash(path / 'config.json')[:16]}")
+        return Weights(reference, str(path), None, None)
     if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise RagFtError(
             f"model.weights={reference}: no such folder. Give a Hub id (organisation/name), an existing folder, a "
