@@ -53,10 +53,10 @@ def _loading(weights: Weights, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RagFtError(
-            f"model.weights={weights.reference}: transformers cannot load the {what} "
-            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}). Set model.weights to a complete model in safetensors form, or "
-            "change the setting below model that the message names."
+            f"model.weights={weights.reference}: transformers cannot load the {what} ({reason}). Set model.weights to "
+            "a complete model in safetensors form, or change the setting below model that the message names."
         ) from error
 
 
