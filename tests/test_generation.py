@@ -1,0 +1,206 @@
+"""Prefix-shared generation writes the same tokens as generating every prompt on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_model import tiny_config, tiny_tokenizer
+
+from data_builders.records import Passage
+from rag_ft.generation import Generation, Request
+from rag_ft.generation.choose import choose_engine, stop_ids
+from rag_ft.generation.separate import SeparateEngine
+from rag_ft.generation.tree import TreeEngine, supports
+from rag_ft.models import attention
+from rag_ft.models.load import load_model, load_tokenizer
+from rag_ft.models.settings import ModelSettings
+from rag_ft.models.weights import resolve_weights
+from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.settings import PromptSettings
+from rag_ft.strategies import ORDERS
+
+NEVER = frozenset({-1})
+
+
+def answers(engine: Any, groups: Sequence[Sequence[Request]]) -> dict[str, Generation]:
+    """Return the answers by key, after checking that every request is answered exactly once."""
+    found = [answer for batch in engine.generate(groups) for answer in batch]
+    assert sorted(answer.key for answer in found) == sorted(r.key for group in groups for r in group)
+    return {answer.key: answer for answer in found}
+
+
+def by_hand(model: Any, request: Request, count: int, stops: frozenset[int]) -> tuple[int, ...]:
+    """Greedy decoding without cache, mask or batch."""
+    ids = [token for segment in request.segments for token in segment]
+    written: list[int] = []
+    with torch.no_grad():
+        while len(written) < count:
+            token = int(model(torch.tensor([ids + written])).logits[0, -1].argmax())
+            if token in stops:
+                break
+            written.append(token)
+    return tuple(written)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights: Path) -> Any:
+    chosen = ModelSettings(weights=str(tiny_weights), dtype="float32")
+    return load_model(chosen, resolve_weights(str(tiny_weights)), "cpu").eval()
+
+
+SEGMENTS = [tuple(range(20 + 7 * n, 20 + 7 * n + 1 + n % 5)) for n in range(8)]
+SWEEPS = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from([1, 2, 3, 5]), st.sampled_from(["concatenate", "reorder"]), st.integers(0, 1)),
+        min_size=1,
+        max_size=5,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def sweep_groups(sweeps: Any) -> list[list[Request]]:
+    """Build one group per sweep: head, ordered passages, one of two questions (of one token and of three)."""
+    tails = [(201,), (210, 211, 212)]
+    return [
+        [
+            Request(f"{g}/{i}", ((9, 10 + g), *ORDERS[order](SEGMENTS[g : g + count]), tails[tail]))
+            for i, (count, order, tail) in enumerate(sweep)
+        ]
+        for g, sweep in enumerate(sweeps)
+    ]
+
+
+@given(sweeps=SWEEPS, batch=st.integers(1, 3), blocks=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_shared_prefixes_change_no_token(model: Any, sweeps: Any, batch: int, blocks: bool) -> None:
+    groups = sweep_groups(sweeps)
+    stops = frozenset(range(0, 470, 17))  # so that leaves end at different steps
+    model.set_attn_implementation("sdpa")
+    separate = answers(SeparateEngine(model, stops, 5, 4), groups)
+    model.set_attn_implementation(attention.register() if blocks else "sdpa")
+    shared = answers(TreeEngine(model, stops, 5, batch), groups)
+    assert {key: answer.ids for key, answer in shared.items()} == {key: answer.ids for key, answer in separate.items()}
+    assert {k: a.prompt_tokens for k, a in shared.items()} == {k: a.prompt_tokens for k, a in separate.items()}
+
+
+@pytest.mark.parametrize("engine", [SeparateEngine, TreeEngine])
+def test_an_engine_writes_what_plain_greedy_decoding_writes(model: Any, engine: Any) -> None:
+    model.set_attn_implementation("sdpa")
+    groups = sweep_groups([[(1, "concatenate", 0), (5, "reorder", 1)], [(3, "concatenate", 1)], []])
+    free = answers(engine(model, NEVER if engine is TreeEngine else frozenset({469}), 6, 2), groups)
+    stops = frozenset({next(iter(free.values())).ids[2]})  # a token that some answer writes
+    stopped = answers(engine(model, stops, 6, 2), groups)
+    for request in (request for group in groups for request in group):
+        assert stopped[request.key].ids == by_hand(model, request, 6, stops)
+        assert stopped[request.key].prompt_tokens == request.length
+        assert stopped[request.key].seconds > 0
+    assert min(len(answer.ids) for answer in stopped.values()) < 6
+
+
+def test_equal_prompts_are_computed_once_and_answered_each(model: Any) -> None:
+    model.set_attn_implementation("sdpa")
+    same = sweep_groups([[(2, "concatenate", 0)] * 3])
+    found = answers(TreeEngine(model, NEVER, 3, 8), same)
+    assert len(found) == 3
+    assert len({answer.ids for answer in found.values()}) == 1
+
+
+def test_the_tree_encodes_a_shared_prefix_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.set_attn_implementation("sdpa")
+    encoded: list[int] = []
+    forward = model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        encoded.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    group = sweep_groups([[(1, "concatenate", 1), (2, "concatenate", 1), (5, "concatenate", 1)]])
+    list(TreeEngine(model, NEVER, 2, 8).generate(group))
+    trunk = 2 + sum(map(len, SEGMENTS[:5]))
+    assert encoded == [trunk + 3 * 2, 3, 3]  # each question but its last token, then a token for each leaf
+
+
+def test_the_real_model_writes_the_same_answers_both_ways(packaged_weights: Any) -> None:
+    chosen = ModelSettings(dtype="float32", attention="sdpa")
+    real = load_model(chosen, packaged_weights, "cpu").eval()
+    encoder = Encoder(load_tokenizer(chosen, packaged_weights), PromptSettings(), {})
+    facts = [("Aldo", "1801"), ("Bexa", "1802"), ("Cyra", "1803"), ("Dunn", "1804"), ("Evra", "1805")]
+    shown = [Passage(town, town, f"The town of {town} was founded in {year}.") for town, year in facts]
+    groups = [
+        [Request(f"{town}/{n}", encoder.prompt(f"When was {town} founded?", shown[:n])) for n in (1, 2, 5)]
+        for town in ("Aldo", "Bexa")
+    ]
+    stops = stop_ids(real, encoder)
+    separate = answers(SeparateEngine(real, stops, 6, 3), groups)
+    shared = answers(TreeEngine(real, stops, 6, 2), groups)
+    assert {key: answer.ids for key, answer in shared.items()} == {key: answer.ids for key, answer in separate.items()}
+
+
+# which engine
+
+
+def mistral(window: int | None) -> Any:
+    from transformers import MistralConfig
+
+    return MistralConfig(sliding_window=window)
+
+
+def gemma3() -> Any:
+    from transformers import Gemma3TextConfig
+
+    return Gemma3TextConfig(sliding_window=512)
+
+
+def recurrent() -> Any:
+    from transformers import Qwen3NextConfig
+
+    return Qwen3NextConfig()
+
+
+@pytest.mark.parametrize(
+    ("config", "longest", "expected"),
+    [
+        (tiny_config, 10**6, True),
+        (lambda: mistral(None), 10**6, True),
+        (lambda: mistral(4096), 4095, True),
+        (lambda: mistral(4096), 4096, False),
+        (gemma3, 511, True),
+        (gemma3, 512, False),
+        (recurrent, 10, False),
+    ],
+)
+def test_trees_need_attention_without_a_window_shorter_than_the_prompts(
+    config: Any, longest: int, expected: bool
+) -> None:
+    assert supports(config(), longest) is expected
+
+
+def test_the_engine_follows_recipe_model_and_length(tiny_llama: Any) -> None:
+    encoder = Encoder(tiny_tokenizer(), PromptSettings(), {})
+    groups = [[Request("a", ((1, 2), (3,)))]]
+
+    def chosen(share: bool = True, new: int = 4) -> type:
+        return type(choose_engine(tiny_llama, encoder, groups, max_new_tokens=new, batch_size=1, share=share))
+
+    assert chosen() is TreeEngine
+    assert chosen(share=False) is SeparateEngine
+    tiny_llama.config.sliding_window = 8
+    assert chosen() is TreeEngine
+    assert chosen(new=5) is SeparateEngine
+
+
+def test_every_end_token_of_template_and_model_stops_an_answer(tiny_llama: Any) -> None:
+    encoder = Encoder(tiny_tokenizer("llama3"), PromptSettings(), {})
+    tiny_llama.generation_config.eos_token_id = [2, 0]
+    assert stop_ids(tiny_llama, encoder) == {6, 2, 0}
+    tiny_llama.generation_config.eos_token_id = None
+    assert stop_ids(tiny_llama, encoder) == {6}
