@@ -41,7 +41,12 @@ def fit_row(row: ContextRow, encoder: Encoder, max_length: int) -> Fitted | None
 
 
 def _lowest_ranked_negative(row: ContextRow) -> int | None:
-    """Return the index of the passage no question needs and every retriever ranks worst; random ones go first."""
+    """Return the index of the passage no question needs and every retriever ranks worst; random ones go first.
+
+    The last passage stays: without any the prompt would be the closed-book one, which nobody should learn to decline.
+    """
+    if len(row.passages) == 1:
+        return None
     needed = {index for question in row.questions for index in question.gold}
     negatives = [index for index in range(len(row.passages)) if index not in needed]
     return max(negatives, key=lambda index: (_best_rank(row, index), index), default=None)

@@ -52,7 +52,8 @@ def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
     report("train")
     for line in (*_about(train_rows), *preflight(train_rows.rows, train_rows.tokens, encoder, run.training)):
         report(f"  {line}")
-    trainer = _trainer(recipe, run, load_model(recipe.model, weights), train_rows.tokens, report)
+    loaded = load_model(recipe.model, weights), encoder.tokenizer
+    trainer = _trainer(recipe, run, loaded, train_rows.tokens, report)
     began = time.monotonic()
     _run_trainer(trainer, run, report)
     summary = _summary(trainer, train_rows, time.monotonic() - began)
@@ -108,7 +109,9 @@ def _about(rows: TrainingRows) -> Iterator[str]:
         )
 
 
-def _trainer(recipe: Recipe, run: RunFolder, model: Any, tokens: Sequence[TokenRow], report: Report) -> Any:
+def _trainer(
+    recipe: Recipe, run: RunFolder, loaded: tuple[Any, Any], tokens: Sequence[TokenRow], report: Report
+) -> Any:
     import datasets
     from transformers import PrinterCallback
     from transformers.utils import logging
@@ -121,7 +124,7 @@ def _trainer(recipe: Recipe, run: RunFolder, model: Any, tokens: Sequence[TokenR
     logging.set_verbosity_error()
     show_bar = sys.stderr.isatty()
     trainer = SharedContextTrainer(
-        model=model,
+        model=loaded[0],
         args=sft_config(
             recipe.training,
             run.training / "checkpoints",
@@ -132,7 +135,7 @@ def _trainer(recipe: Recipe, run: RunFolder, model: Any, tokens: Sequence[TokenR
         train_dataset=datasets.Dataset.from_list([row.columns() for row in tokens]),
         data_collator=Collator(),
         peft_config=lora_config(recipe.model.lora),
-        processing_class=None,
+        processing_class=loaded[1],
         callbacks=[LossGuard(), CheckpointMarker(), MetricsFile(run.training / "metrics.jsonl")],
     )
     trainer.remove_callback(PrinterCallback)

@@ -36,6 +36,7 @@ def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, dtype: st
         "fp16": dtype == "float16",
         "dataloader_pin_memory": cuda,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # would log 0 for a loss that is not a number, and the guard would sleep
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "save_total_limit": 2,
