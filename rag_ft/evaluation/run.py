@@ -91,7 +91,7 @@ def _predictions(setup: _Setup, kind: str, systems: Sequence[SystemSettings]) ->
     fingerprint = _fingerprint(setup, kind)
     store = PredictionStore(setup.run.evaluation / "predictions" / f"{kind}-{fingerprint}.jsonl", fingerprint)
     wanted = [list(points(pool, systems, settings)) for pool in setup.pools]
-    done = store.done()
+    done = {prediction.key for prediction in _answers(store, wanted)}
     missing = [[point for point in group if point.key not in done] for group in wanted]
     missing = [group for group in missing if group]
     names = ", ".join(system.name for system in systems)
@@ -100,8 +100,13 @@ def _predictions(setup: _Setup, kind: str, systems: Sequence[SystemSettings]) ->
     else:
         setup.report(f"evaluate {names}: {sum(map(len, missing))} prompts for {len(missing)} questions")
         _generate(setup, store, missing, kind)
-    keys = {point.key for group in wanted for point in group}
-    return [prediction for prediction in store.read() if prediction.key in keys]
+    return _answers(store, wanted)
+
+
+def _answers(store: PredictionStore, wanted: Sequence[Sequence[Point]]) -> list[Prediction]:
+    """Return the stored answers to the points wanted; a system of the same name may have shown others before."""
+    shown = {point.key: tuple(passage.id for passage in point.shown) for group in wanted for point in group}
+    return [prediction for prediction in store.read() if shown.get(prediction.key) == prediction.shown]
 
 
 def _fingerprint(setup: _Setup, kind: str) -> str:
