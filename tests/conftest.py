@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,32 @@ def built_data(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     recipe = load_recipe(tiny_recipe(folder, tiny_weights))
     build_data(recipe.data, recipe.seed, folder / "data", report=lambda line: None)
     return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_weights: Path, built_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the tiny recipe after training without interruption; tests copy it."""
+    from tiny_model import tiny_run
+
+    from rag_ft.cli import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    assert main(["train", str(tiny_run(folder, tiny_weights, built_data))]) == 0
+    return folder / "runs" / "tiny"
+
+
+@pytest.fixture
+def run_verb(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call a verb in this process; returns exit code, stdout and stderr."""
+    from rag_ft.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

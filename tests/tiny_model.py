@@ -182,7 +182,14 @@ def tiny_recipe(folder: Path, weights: Path, **changes: Any) -> Path:
 
 
 def tiny_run(folder: Path, weights: Path, data: Path, **changes: Any) -> Path:
-    """Write the tiny recipe beside a run folder that holds a copy of built `data`; return the recipe."""
+    """Write the tiny recipe beside a run folder that holds a copy of a built `data` folder; return the recipe."""
     recipe = tiny_recipe(folder, weights, **changes)
     shutil.copytree(data, folder / "runs" / "tiny" / "data")
+    return recipe
+
+
+def copied_run(folder: Path, weights: Path, run: Path, **changes: Any) -> Path:
+    """Write the tiny recipe beside a copy of a whole run folder; return the recipe."""
+    recipe = tiny_recipe(folder, weights, **changes)
+    shutil.copytree(run, folder / "runs" / "tiny")
     return recipe
