@@ -50,7 +50,7 @@ def score_predictions(
         seed: of the bootstrap; the same seed gives the same scores.
         run_name: the name of the run.
         baseline: the system the others are compared with; without it there are no differences.
-        partial: the run has not finished.
+        partial: only a part of the questions was asked.
         recall: rows {group, passages, recall}: share of questions whose gold passages are all in the top `passages`.
 
     Raises:

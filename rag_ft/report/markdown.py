@@ -60,7 +60,7 @@ def results_markdown(scores: Mapping[str, Any], figure: str | None) -> str:
     found = headline(scores)
     parts = [f"**{escape(found.lead)}**", *map(escape, found.further)]
     if scores["partial"]:
-        parts.insert(0, "> **PARTIAL**: the evaluation has not finished. Every number below may still change.")
+        parts.insert(0, "> **PARTIAL**: measured on a part of the questions only (--limit). Not for comparison.")
     if figure and gold_modes(scores):
         alt = " ".join(alt_text(scores, gold) for gold in gold_modes(scores))
         parts.append(f"![{escape(alt)}]({figure})")
