@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from data_builders.files import atomic_path
+
 COMPLETE = "complete"  # written last: a kill while a checkpoint is being written leaves it without
 
 
@@ -17,8 +19,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     for path in found:
         if not (path / COMPLETE).is_file():
-            shutil.rmtree(path)
-    complete = [path for path in found if path.is_dir()]
+            shutil.rmtree(path, ignore_errors=True)  # another process of the same run may be faster
+    complete = [path for path in found if (path / COMPLETE).is_file()]
     return complete[-1] if complete else None
 
 
@@ -40,9 +42,9 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step the run goes on from."""
         if state.is_world_process_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = [row for row in read_metrics(self.path) if row["step"] <= state.global_step]
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            with atomic_path(self.path) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Append one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
@@ -42,6 +43,8 @@ class TrainingRows:
 
 def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
     """Train the recipe's adapter, or go on from its last checkpoint; a finished one is left as it is."""
+    if os.environ.get("RANK", "0") != "0":  # several processes do the same; one of them says so
+        report = _silent
     if (run.adapter / "adapter_model.safetensors").is_file():
         report(f"train: unchanged, the adapter is in {run.adapter}")
         return
@@ -67,6 +70,10 @@ def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
         write_json(run.training / "summary.json", summary)
     trainer.accelerator.wait_for_everyone()
     report(f"  {summary['steps']} steps in {summary['seconds'] / 60:.1f} min, last loss {summary['loss']:.3f}")
+
+
+def _silent(line: str) -> None:
+    """Report nothing."""
 
 
 def token_rows(path: Path, encoder: Encoder, max_length: int) -> TrainingRows:

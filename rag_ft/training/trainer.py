@@ -74,7 +74,7 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Expand `lengths` to mask and positions on the device, then compute TRL's loss, or ours without Triton."""
-        tokens = int(inputs["attention_mask"].sum())
+        tokens = int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
         lengths = inputs.pop("lengths", None)
         if lengths is not None:
             mask, positions = shared_attention(lengths, inputs["input_ids"].shape[1], model_dtype(model))
@@ -85,6 +85,8 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         else:
             loss, outputs, accuracy = loss_at_labels(model, inputs, num_items_in_batch)
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # the gradient is averaged over processes, the count not
             self._metrics[mode]["mean_token_accuracy"].append(accuracy)
             loss = (loss, outputs) if return_outputs else loss
         if mode == "train":  # TRL counts the cells of a 4-D mask
