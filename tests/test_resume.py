@@ -189,6 +189,24 @@ def test_accelerate_launch_trains_the_same(
     same_training(tmp_path / "runs" / "tiny", uninterrupted)
 
 
+def test_two_processes_with_one_row_each_are_one_process_with_two(
+    make_run: Callable[[Path], Path], tmp_path: Path, run_verb: Verb
+) -> None:
+    # Without dropout, whose random numbers are drawn by each process for itself.
+    changes = ["training.epochs=1", "model.lora.dropout=0"]
+    recipe = make_run(tmp_path / "one")
+    assert run_verb("train", recipe, *changes, "training.gradient_accumulation=2")[0] == 0
+    spread = make_run(tmp_path / "two")
+    process = start("torch.distributed.run", "--nproc_per_node", "2", "-m", "rag_ft.train", str(spread), *changes)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert output.count("carry loss") == 1  # one of the two reports
+    one, two = (curve(tmp_path / name / "runs" / "tiny") for name in ("one", "two"))
+    assert len(one) == len(two) == 6
+    for alone, both in zip(one, two, strict=True):
+        assert both == pytest.approx(alone, rel=1e-4)
+
+
 # trackers
 
 
