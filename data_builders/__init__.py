@@ -1,1 +1,1 @@
-"""From documents and questions to training rows: sources, retrieval, negatives, contexts, labels. Imports nothing of rag_ft."""
+"""From documents and questions to training rows: sources, retrieval, negatives, contexts, labels."""

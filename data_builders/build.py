@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 TRAINING_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
-_VERSIONS = {"source": 1, "pools": 1, "contexts": 1, "labels": 1}  # raise one when its step writes something else
+_VERSIONS = {"source": 1, "pools": 1, "contexts": 2, "labels": 1}  # raise one when its step writes something else
 
 
 class DataSettings(Settings):

@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         if (
             not isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))

@@ -289,4 +289,5 @@ def write_pools(
             yield pool
 
     tally.rows[target.name] = write_records(target, Pool, counted())
-    tally.counts[target.stem] = recall.as_counts()
+    if tally.rows[target.name]:
+        tally.counts[target.stem] = recall.as_counts()

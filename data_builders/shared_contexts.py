@@ -77,8 +77,11 @@ def shared_rows(split: Split, plan: Plan, tally: Tally) -> Iterator[ContextRow]:
     """
     state = _State(split, plan, tally)
     for turn in (range(1) if plan.cap is None else count()) if len(split) else ():
-        # Several hops seed first: their gold rarely meets by chance, one hop finds a place in any later context.
-        order = sorted(coverage_order(split, plan.seed, turn), key=lambda row: -len(split.gold_of(row)))
+        order = coverage_order(split, plan.seed, turn)
+        if plan.cap is None:
+            # Several hops seed first: their gold rarely meets by chance, one hop finds a place in any later context.
+            # Under a cap that would leave contexts around several hops only, so there the draw stays as it is.
+            order = sorted(order, key=lambda row: -len(split.gold_of(row)))
         state.covered[:] = False
         for fresh in (True, False):
             for row in order:

@@ -174,8 +174,10 @@ def test_few_questions_are_spread_over_all_passages(tmp_path: Path) -> None:
         ),
     )
     (row,) = train_rows(tmp_path)
-    assert row.id == row.questions[0].id == "train-older"  # several hops seed first
-    assert Counter(index for question in row.questions for index in question.gold) == Counter(range(4))
+    assert row.id == row.questions[0].id
+    asked = Counter(index for question in row.questions for index in question.gold)
+    assert len(row.questions) == 3
+    assert set(asked.values()) == {1}
     assert list(read_context_rows(data_paths(tmp_path).labels["validation"])) == []
 
 

@@ -76,6 +76,8 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     weights = resolve_weights(recipe.model.weights, recipe.model.revision)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
     contract = contract_of(encoder, recipe.model.chat_template_kwargs)
+    if any(system.weights == "tuned" for system in recipe.evaluation.systems):
+        _check_adapter(run, contract, recipe)  # before the base model has answered for minutes
     pools = chosen_pools(read_pools(data_paths(run.data).pools["test"]), recipe.evaluation.questions, recipe.seed)
     pools = chosen_pools(pools, limit, recipe.seed)
     if not pools:
@@ -83,11 +85,16 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     return _Setup(recipe, run, weights, encoder, contract, pools, report)
 
 
+def _check_adapter(run: RunFolder, contract: PromptContract, recipe: Recipe) -> None:
+    if not (run.adapter / "adapter_model.safetensors").is_file():
+        raise RagFtError(f"{run.adapter} holds no adapter to evaluate. Train one with `rag-ft train RECIPE`.")
+    if not recipe.evaluation.allow_prompt_mismatch:
+        check_contract(run.adapter, contract)
+
+
 def _predictions(setup: _Setup, kind: str, systems: Sequence[SystemSettings]) -> list[Prediction]:
     """Return the predictions of all systems with one kind of weights, generating those that are missing."""
-    settings, adapter = setup.recipe.evaluation, setup.run.adapter if kind == "tuned" else None
-    if adapter and not settings.allow_prompt_mismatch:
-        check_contract(adapter, setup.contract)
+    settings = setup.recipe.evaluation
     fingerprint = _fingerprint(setup, kind)
     store = PredictionStore(setup.run.evaluation / "predictions" / f"{kind}-{fingerprint}.jsonl", fingerprint)
     wanted = [list(points(pool, systems, settings)) for pool in setup.pools]
@@ -112,10 +119,6 @@ def _answers(store: PredictionStore, wanted: Sequence[Sequence[Point]]) -> list[
 def _fingerprint(setup: _Setup, kind: str) -> str:
     """Hash what decides an answer: passages, weights, prompt, length. Sweeps and intervals may change freely."""
     adapter = setup.run.adapter / "adapter_model.safetensors"
-    if kind == "tuned" and not adapter.is_file():
-        raise RagFtError(
-            f"{setup.run.adapter} holds no adapter to evaluate. Train it first with `rag-ft train RECIPE`."
-        )
     return content_hash(
         [
             file_hash(data_paths(setup.run.data).pools["test"]),

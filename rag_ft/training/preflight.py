@@ -48,7 +48,7 @@ def _end_is_trained(tokens: Sequence[TokenRow], encoder: Encoder) -> str:
         if sum(label == end for label in row.labels) < len(row.lengths) - 1:
             raise RagFtError(
                 f"row {row.id}: the end-of-turn token {encoder.tokenizer.decode([end])!r} carries no loss, so the "
-                'model would not learn to stop. Add "end" to the spans that carry loss.'
+                "model would not learn to stop. This is a bug of rag-ft: please report it with the recipe."
             )
     return f"end of turn: {encoder.tokenizer.decode([end])!r} is trained once for each question"
 

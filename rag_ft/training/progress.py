@@ -1,8 +1,10 @@
-"""What a person sees while training: plain lines in a pipe, and a stop on a loss that is not a number."""
+"""Callbacks for the time of training: plain lines in a pipe, a stop on a loss that is no number, memory given back."""
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -51,3 +53,21 @@ class PlainProgress(TrainerCallback):  # type: ignore[misc]
             f"  step {state.global_step}/{state.max_steps}  loss {(logs or {})['loss']:.3f}  "
             f"{rate:.1f} s/step  {left / 60:.1f} min left"
         )
+
+
+class MemoryTrim(TrainerCallback):  # type: ignore[misc]
+    """Gives freed memory back to the system now and then, where the C library can.
+
+    Rows of many lengths leave holes in glibc's heap that no later row fits: measured, the process grows by 40 MB a
+    step although it uses no more than in its first.
+    """
+
+    EVERY_STEPS = 8
+
+    def __init__(self) -> None:
+        self.trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Trim when it is time."""
+        if self.trim is not None and state.global_step % self.EVERY_STEPS == 0:
+            self.trim(0)

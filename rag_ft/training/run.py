@@ -125,7 +125,7 @@ def _trainer(
 
     from rag_ft.training.checkpoints import CheckpointMarker, MetricsFile
     from rag_ft.training.collate import Collator
-    from rag_ft.training.progress import LossGuard, PlainProgress
+    from rag_ft.training.progress import LossGuard, MemoryTrim, PlainProgress
     from rag_ft.training.trainer import SharedContextTrainer, lora_config, sft_config
 
     logging.set_verbosity_error()
@@ -143,7 +143,7 @@ def _trainer(
         data_collator=Collator(),
         peft_config=lora_config(recipe.model.lora),
         processing_class=loaded[1],
-        callbacks=[LossGuard(), CheckpointMarker(), MetricsFile(run.training / "metrics.jsonl")],
+        callbacks=[LossGuard(), MemoryTrim(), CheckpointMarker(), MetricsFile(run.training / "metrics.jsonl")],
     )
     trainer.remove_callback(PrinterCallback)
     if not show_bar:
