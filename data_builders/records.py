@@ -7,6 +7,7 @@ the questions asked of it; training reads it). Both are Parquet and load with `d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -251,18 +252,31 @@ def read_rows(path: Path, kind: type[Record]) -> Iterator[dict[str, Any]]:
     Raises:
         RagFtError: the file is missing, is not Parquet, or lacks a column.
     """
-    try:
+    with _reading(path):
         file = pq.ParquetFile(path)
-    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise RagFtError(f"cannot read {path}: {error}. Build it again with `rag-ft build RECIPE`.") from error
     missing = [name for name in _SCHEMAS[kind].names if name not in file.schema_arrow.names]
     if missing:
         raise RagFtError(
             f"{path} is not a table of {kind.__name__} rows: column {', '.join(missing)} is missing. "
             "Build it again with `rag-ft build RECIPE`."
         )
-    for batch in file.iter_batches(batch_size=500):
+    batches = file.iter_batches(batch_size=500)
+    while True:
+        with _reading(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
         yield from batch.to_pylist()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on a file that is missing, cut short or scrambled into one sentence."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RagFtError(f"cannot read {path}: {reason}. Build it again with `rag-ft build RECIPE`.") from error
 
 
 def read_passages(path: Path) -> Iterator[Passage]:

@@ -28,6 +28,8 @@ from rag_ft.report.examples import choose_examples
 from rag_ft.runs import RunFolder
 
 Report = Callable[[str], None]
+Evidence = dict[str, list[tuple[str, str]]]
+"""Question id -> passage ids and the quotes of them that hold the answer."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class _Setup:
     encoder: Encoder
     contract: PromptContract
     pools: list[Pool]
+    evidence: Evidence
     report: Report
 
 
@@ -82,7 +85,16 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     pools = chosen_pools(pools, limit, recipe.seed)
     if not pools:
         raise RagFtError("there is no question to evaluate. Raise data.source.questions.test.")
-    return _Setup(recipe, run, weights, encoder, contract, pools, report)
+    return _Setup(recipe, run, weights, encoder, contract, pools, _evidence(run, pools), report)
+
+
+def _evidence(run: RunFolder, pools: Iterable[Pool]) -> Evidence:
+    asked = {pool.id for pool in pools}
+    return {
+        question.id: [(item.passage_id, item.quote) for item in question.evidence]
+        for question in read_questions(data_paths(run.data).questions["test"])
+        if question.id in asked
+    }
 
 
 def _check_adapter(run: RunFolder, contract: PromptContract, recipe: Recipe) -> None:
@@ -186,9 +198,4 @@ def _prediction(point: Point, answer: Generation, encoder: Encoder) -> Predictio
 
 def _examples(setup: _Setup, predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     pools = {pool.id: pool for pool in setup.pools}
-    evidence = {
-        question.id: [(item.passage_id, item.quote) for item in question.evidence]
-        for question in read_questions(data_paths(setup.run.data).questions["test"])
-        if question.id in pools
-    }
-    return choose_examples(predictions, pools, evidence, count=10, seed=setup.recipe.seed)
+    return choose_examples(predictions, pools, setup.evidence, count=10, seed=setup.recipe.seed)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ def save_checked(model: Any, folder: Path, finish: Callable[[Path], None]) -> st
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        model.save_pretrained(str(temporary), safe_serialization=True)
-        summary = verify_adapter(temporary, expected_shapes(model))
-        finish(temporary)
+        with naming_a_full_disk(folder.parent):
+            model.save_pretrained(str(temporary), safe_serialization=True)
+            summary = verify_adapter(temporary, expected_shapes(model))
+            finish(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
@@ -64,3 +68,20 @@ def verify_adapter(folder: Path, expected: dict[str, tuple[int, ...]]) -> str:
         )
     size = file.stat().st_size / 1e6
     return f"adapter: {len(found)} tensors, {size:.1f} MB, {learned} lora_B matrices learned, read back from disk"
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what torch, safetensors and tokenizers raise when a disk is full, no OSError, into one sentence."""
+    try:
+        yield
+    except (RagFtError, OSError):
+        raise
+    except Exception as error:
+        # torch names its file writer, and the reason only where it could not even open the file
+        if os.strerror(errno.ENOSPC) not in str(error) and "inline_container" not in str(error):
+            raise
+        raise RagFtError(
+            f"cannot write to {folder}: {os.strerror(errno.ENOSPC)}. Free some space; the same command goes on from "
+            "the last whole checkpoint."
+        ) from error

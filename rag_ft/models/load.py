@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
 from rag_ft.models.settings import ModelSettings
-from rag_ft.models.weights import Weights, quiet_transformers, resolve_weights
+from rag_ft.models.weights import Weights, loading, quiet_transformers, resolve_weights
 
 
 def load_tokenizer(settings: ModelSettings, weights: Weights) -> Any:
     """Load the tokenizer; a missing pad token becomes the end token, which is safe since we mask by attention."""
     from transformers import AutoTokenizer
 
-    with quiet_transformers(), _loading(weights, "tokenizer"):
+    with quiet_transformers(), loading(weights.reference, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             weights.location, revision=weights.revision, trust_remote_code=settings.trust_remote_code
         )
@@ -33,7 +31,7 @@ def load_model(settings: ModelSettings, weights: Weights, device: str | None = N
 
     device = device or best_device()
     dtype = dtype_name(settings.dtype)
-    with quiet_transformers(), _loading(weights, "model"):
+    with quiet_transformers(), loading(weights.reference, "model"):
         model = AutoModelForCausalLM.from_pretrained(
             weights.location,
             revision=weights.revision,
@@ -43,21 +41,6 @@ def load_model(settings: ModelSettings, weights: Weights, device: str | None = N
             use_safetensors=True,
         )
     return model.to(device)
-
-
-@contextmanager
-def _loading(weights: Weights, what: str) -> Iterator[None]:
-    """Turn what transformers raises on weights it cannot load into one sentence."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RagFtError(
-            f"model.weights={weights.reference}: transformers cannot load the {what} ({reason}). Set model.weights to "
-            "a complete model in safetensors form, or change the setting below model that the message names."
-        ) from error
 
 
 def load_base(settings: ModelSettings) -> tuple[Any, Any]:
@@ -73,12 +56,17 @@ def load_adapter(model: Any, folder: Path) -> Any:
         RagFtError: the folder holds no adapter or one that does not fit the model.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     if not (folder / "adapter_model.safetensors").is_file():
         raise RagFtError(f"{folder} holds no adapter. Train one first with `rag-ft train RECIPE`.")
     try:
         # In the base's type: float32 adapters on a bfloat16 base would cast every activation twice.
         return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False).eval()
+    except SafetensorError as error:
+        raise RagFtError(
+            f"the adapter in {folder} is damaged: {error}. Train again with `rag-ft train RECIPE --restart`."
+        ) from error
     except (RuntimeError, ValueError) as error:
         raise RagFtError(
             f"the adapter in {folder} does not fit the base weights: {str(error).splitlines()[0]}. "

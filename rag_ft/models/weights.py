@@ -137,10 +137,11 @@ def _convert_gguf(file: Path, folder: Path) -> None:
 
     with _folder_being_written(folder) as temporary, quiet_transformers():
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(
-            **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
+        with loading(str(file), "GGUF file"):
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            model = AutoModelForCausalLM.from_pretrained(
+                **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
         # transformers 5.17 reads the end-of-sequence id of a GGUF into the config but not into the tokenizer.
         end = model.config.eos_token_id
         if isinstance(end, int):
@@ -149,6 +150,21 @@ def _convert_gguf(file: Path, folder: Path) -> None:
         # The values are rounded to 4 or 8 bits already: bfloat16 loses nothing that was there.
         model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+
+
+@contextmanager
+def loading(reference: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises on weights it cannot load into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RagFtError(
+            f"model.weights={reference}: transformers cannot load the {what} ({reason}). Set model.weights to "
+            "a complete model, or change the setting below model that the message names."
+        ) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from data_builders.build import data_paths
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from data_builders.records import ContextRow, read_context_rows
-from rag_ft.models.adapters import save_checked
+from rag_ft.models.adapters import naming_a_full_disk, save_checked
 from rag_ft.models.load import dtype_name, load_model, load_tokenizer
 from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.contract import contract_of
@@ -157,7 +157,7 @@ def _run_trainer(trainer: Any, run: RunFolder, report: Report) -> None:
     checkpoint = last_checkpoint(run.training / "checkpoints")
     if checkpoint is not None:
         report(f"  going on from {checkpoint.name}")
-    with _saving_on_interrupt(trainer) as interrupted:
+    with _saving_on_interrupt(trainer) as interrupted, naming_a_full_disk(run.training):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupted:
         raise KeyboardInterrupt
