@@ -1,0 +1,486 @@
+"""Wrong input and damaged surroundings: one clear message, exit code 2, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_model import copied_run, tiny_recipe, tiny_run, tiny_settings
+
+from data_builders.files import file_hash
+
+Verb = Callable[..., tuple[int, str, str]]
+Refused = Callable[..., str]
+VERBS_WITH_RECIPE = ("check", "build", "inspect", "train", "evaluate", "report", "run")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files and folders, which all have names that begin with a dot or end in .tmp."""
+    return [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".tmp")]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(run_verb: Verb, tmp_path: Path) -> Refused:
+    """Call a verb that must refuse: exit code 2 and one message on stderr, which is returned."""
+
+    def call(*arguments: object) -> str:
+        code, out, err = run_verb(*arguments)
+        assert code == 2, out + err
+        assert err.startswith("error: ")
+        assert err.count("error: ") == 1
+        assert err.endswith("\n")
+        assert "Traceback" not in out + err
+        assert leftovers(tmp_path) == []
+        return err
+
+    return call
+
+
+# recipes
+
+
+BAD_RECIPES = {
+    "empty": ("", ["name: "]),
+    "only a comment": ("# nothing here\n", ["name: "]),
+    "not YAML": ("name: [x\nseed: }", ["bad.yaml:2"]),
+    "a list": ("- name: x\n", ["bad.yaml:1"]),
+    "a sentence": ("please train a model", ["bad.yaml:1"]),
+    "binary": ("\x00\x01", ["bad.yaml"]),
+    "unknown keys": ("name: x\ntrainig: {epochs: 2}\nmodel: {wieghts: y}\n", ["trainig", "training", "wieghts"]),
+    "wrong types": (
+        "name: x\nseed: many\ntraining: {epochs: [1], batch_size: 1.5}\n",
+        ["seed", "epochs", "batch_size"],
+    ),
+    "wrong values": ("name: x\ntraining: {epochs: -1}\nmodel: {dtype: float8}\n", ["training.epochs", "model.dtype"]),
+    "a name that is a path": ("name: ../x\n", ["name: "]),
+    "contradictory settings": (
+        "name: x\nmodel: {prompt: {question_position: before}}\ndata: {contexts: {questions_per_context: 4}}\n",
+        ["question_position", "data.contexts.questions_per_context"],
+    ),
+    "a trainer field of the recipe": (
+        "name: x\ntraining: {trainer: {learning_rate: 0.1, packing: true, warmup_step: 3}}\n",
+        ["training.learning_rate", "packing", "warmup_steps"],
+    ),
+    "more passages than are kept": ("name: x\ndata: {depth: 5}\nevaluation: {passages: [1, 10]}\n", ["data.depth"]),
+    "a circle": ("extends: bad.yaml\nname: x\n", ["extends"]),
+    "a base that is not there": ("extends: nowhere.yaml\nname: x\n", ["nowhere.yaml"]),
+    "a program": ("name: !!python/object/apply:os.system ['touch owned']\n", ["bad.yaml:1"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECIPES)
+def test_a_bad_recipe_is_refused_by_line_and_key(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, words = BAD_RECIPES[case]
+    Path("bad.yaml").write_text(text)
+    for verb in ("check", "run"):
+        message = refused(verb, "bad.yaml")
+        assert all(word in message for word in words), message
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+@pytest.mark.parametrize("verb", VERBS_WITH_RECIPE)
+def test_every_verb_refuses_a_missing_recipe_and_unknown_overrides(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.yaml").write_text("name: x\n")
+    assert 'there is no recipe "god.yaml". Did you mean good.yaml?' in refused(verb, "god.yaml")
+    assert "is a folder" in refused(verb, str(tmp_path))
+    assert "did you mean training.epochs" in refused(verb, "good.yaml", "training.epoch=2")
+    assert "training.epochs" in refused(verb, "good.yaml", "training.epochs=two")
+    assert "write key.path=value" in refused(verb, "good.yaml", "training.epochs")
+    assert [path.name for path in tmp_path.iterdir()] == ["good.yaml"]
+
+
+# models
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "inspect", "run"])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("some-organisation/some-model", "HF_HUB_OFFLINE is set"),
+        ("package:no_such_package", "no package no_such_package is installed"),
+        ("./no/such/folder", "no such folder"),
+        ("no_such.gguf", "no such file"),
+    ],
+)
+def test_weights_that_do_not_exist_are_named(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, verb: str, weights: str, message: str
+) -> None:
+    recipe = tiny_run(tmp_path, tiny_weights, built_data)
+    before = contents(tmp_path / "runs" / "tiny" / "data")
+    error = refused(verb, recipe, f"model.weights={weights}")
+    assert f"model.weights={weights}: " in error
+    assert message in error
+    run = tmp_path / "runs" / "tiny"
+    assert contents(run / "data") == before
+    assert not any((run / part).exists() for part in ("training", "adapter", "evaluation", "report"))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_weights_that_are_cut_short_are_named(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, file: str
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_weights, weights)
+    path = weights / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    recipe = tiny_run(tmp_path / "work", weights, built_data)
+    assert f"model.weights={weights}: " in refused("train", recipe)
+    assert not (tmp_path / "work" / "runs" / "tiny" / "adapter").exists()
+
+
+def test_a_model_without_chat_template_is_refused(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_weights, weights)
+    (weights / "chat_template.jinja").unlink()
+    assert "has no chat template" in refused("train", tiny_run(tmp_path / "work", weights, built_data))
+
+
+# data that is gone or damaged
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def scramble(path: Path) -> None:
+    """Overwrite the middle: the footer still reads, the rows do not."""
+    whole = bytearray(path.read_bytes())
+    whole[4 : len(whole) // 3] = bytes(b ^ 0xFF for b in whole[4 : len(whole) // 3])
+    path.write_bytes(bytes(whole))
+
+
+DAMAGE = {
+    "deleted": Path.unlink,
+    "cut short": cut,
+    "scrambled": scramble,
+    "emptied": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    ("verb", "file"),
+    [
+        ("train", "labels/train"),
+        ("inspect", "labels/train"),
+        ("evaluate", "pools/test"),
+        ("evaluate", "source/questions-test"),
+    ],
+)
+def test_damaged_data_name_the_file_and_the_command_that_builds_it(
+    refused: Refused, tiny_weights: Path, trained_run: Path, tmp_path: Path, verb: str, file: str, damage: str
+) -> None:
+    recipe = copied_run(tmp_path, tiny_weights, trained_run)
+    run = tmp_path / "runs" / "tiny"
+    if verb == "train":
+        shutil.rmtree(run / "adapter")
+    path = run / "data" / f"{file}.parquet"
+    DAMAGE[damage](path)
+    message = refused(verb, recipe)
+    assert str(path) in message
+    assert "rag-ft build" in message
+    assert not (run / "evaluation" / "scores.json").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", ["source/passages-train", "pools/train", "contexts/train", "labels/train"])
+def test_build_mends_damaged_data_to_the_same_bytes(
+    run_verb: Verb, tiny_weights: Path, built_data: Path, tmp_path: Path, file: str, damage: str
+) -> None:
+    recipe = tiny_run(tmp_path, tiny_weights, built_data)
+    data = tmp_path / "runs" / "tiny" / "data"
+    before = {name: digest for name, digest in contents(data).items() if name.endswith(".parquet")}
+    DAMAGE[damage](data / f"{file}.parquet")
+    code, out, err = run_verb("build", recipe)
+    assert (code, err) == (0, "")
+    assert f"{file.partition('/')[0]}: building ({Path(file).name}.parquet " in out
+    assert {name: digest for name, digest in contents(data).items() if name.endswith(".parquet")} == before
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("verb", ["inspect", "train", "evaluate", "report"])
+def test_a_verb_before_its_time_names_the_one_that_comes_first(
+    refused: Refused, tiny_weights: Path, tmp_path: Path, verb: str
+) -> None:
+    message = refused(verb, tiny_recipe(tmp_path, tiny_weights))
+    first = {"report": "rag-ft evaluate", "evaluate": "rag-ft train"}.get(verb, "rag-ft build")
+    assert first in message
+
+
+def test_a_tuned_system_without_adapter_names_the_command_that_trains_it(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_run(
+        tmp_path,
+        tiny_weights,
+        built_data,
+        evaluation={**tiny_settings(tiny_weights)["evaluation"], "systems": [{"name": "tuned", "weights": "tuned"}]},
+    )
+    message = refused("evaluate", recipe)
+    assert "rag-ft train" in message
+    assert "allow_prompt_mismatch" not in message  # there is no prompt to mismatch
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("adapter/adapter_model.safetensors", "rag-ft train"),
+        ("adapter/adapter_config.json", "train again"),
+        ("adapter/prompt.json", "is missing or damaged"),
+    ],
+)
+def test_a_damaged_adapter_is_named(
+    refused: Refused, tiny_weights: Path, trained_run: Path, tmp_path: Path, file: str, message: str
+) -> None:
+    recipe = copied_run(tmp_path, tiny_weights, trained_run)
+    cut(tmp_path / "runs" / "tiny" / file)
+    found = refused("evaluate", recipe)
+    assert str(tmp_path / "runs" / "tiny" / "adapter") in found
+    assert message in found.replace("Train", "train")
+
+
+def test_damaged_predictions_and_scores_name_file_and_command(
+    refused: Refused, run_verb: Verb, tiny_weights: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    recipe = copied_run(tmp_path, tiny_weights, trained_run)
+    evaluation = tmp_path / "runs" / "tiny" / "evaluation"
+    assert run_verb("evaluate", recipe)[0] == 0
+    (path,) = evaluation.glob("predictions/base-*.jsonl")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], lines[2][:20], *lines[3:]]) + "\n")
+    message = refused("evaluate", recipe)
+    assert f"line 3 of {path}" in message
+    assert "rag-ft evaluate RECIPE --restart" in message
+    assert run_verb("evaluate", recipe, "--restart")[0] == 0
+    (evaluation / "scores.json").write_text("{")
+    message = refused("report", recipe)
+    assert "scores.json is damaged" in message
+    assert "rag-ft evaluate" in message
+
+
+# run folders of another recipe
+
+
+@pytest.mark.parametrize("verb", ["build", "train", "evaluate", "report", "run"])
+def test_a_run_folder_of_another_recipe_is_left_alone(
+    refused: Refused, tiny_weights: Path, trained_run: Path, tmp_path: Path, verb: str
+) -> None:
+    recipe = copied_run(tmp_path, tiny_weights, trained_run)
+    before = contents(tmp_path)
+    message = refused(verb, recipe, "seed=4", "model.prompt.style=reasoning")
+    assert "model.prompt.style was 'answer', now 'reasoning'" in message
+    assert "seed was 3, now 4" in message
+    assert "name=NAME" in message
+    assert contents(tmp_path) == before
+
+
+# disks
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder nobody can write to: by its permissions, or for root by a mount."""
+    folder = tmp_path / "readonly"
+    folder.mkdir()
+    if os.geteuid():
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    mount(folder, "ro,size=64k")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def mount(folder: Path, options: str) -> None:
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Return a function that makes a disk with room for so many files and folders; after them it is full."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = []
+
+    def make(files: int) -> Path:
+        mount(folder, f"size=2g,nr_inodes={files}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for each in mounted:
+        subprocess.run(["umount", str(each)], check=True)
+
+
+@pytest.mark.parametrize("verb", ["build", "train", "evaluate", "run", "report"])
+def test_a_folder_that_cannot_be_written_is_named(
+    refused: Refused, tiny_weights: Path, tmp_path: Path, read_only: Path, verb: str
+) -> None:
+    message = refused(verb, tiny_recipe(tmp_path / "work", tiny_weights), f"runs_dir={read_only}/runs")
+    assert str(read_only) in message
+    assert "runs_dir=PATH" in message
+
+
+def test_a_runs_dir_that_is_a_file_is_named(refused: Refused, tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    message = refused("build", tiny_recipe(tmp_path / "work", tiny_weights), f"runs_dir={tmp_path}/file")
+    assert f"{tmp_path}/file" in message
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def fill(disk: Path) -> None:
+    """Take the room that is left."""
+    free = os.statvfs(disk).f_ffree
+    for number in range(free):
+        (disk / f"filler{number}").touch()
+
+
+@pytest.mark.parametrize("room", [6, 14, 20])
+def test_building_on_a_full_disk_leaves_nothing_half_written(
+    refused: Refused, run_verb: Verb, tiny_weights: Path, built_data: Path, tmp_path: Path, small_disk: Any, room: int
+) -> None:
+    disk = small_disk(room)
+    recipe = tiny_recipe(tmp_path / "work", tiny_weights)
+    message = refused("build", recipe, f"runs_dir={disk}/runs")
+    assert "No space left on device" in message
+    data = disk / "runs" / "tiny" / "data"
+    for path in data.rglob("*.parquet"):  # what is there is whole
+        assert file_hash(path) == file_hash(built_data / path.relative_to(data))
+    subprocess.run(["mount", "-o", "remount,nr_inodes=1000", str(disk)], check=True)
+    assert run_verb("build", recipe, f"runs_dir={disk}/runs")[0] == 0
+
+
+@pytest.mark.parametrize("room", [0, 11, 12, 29, 34])
+def test_training_on_a_full_disk_keeps_what_is_whole_and_goes_on(
+    refused: Refused,
+    run_verb: Verb,
+    tiny_weights: Path,
+    built_data: Path,
+    trained_run: Path,
+    tmp_path: Path,
+    small_disk: Any,
+    room: int,
+) -> None:
+    disk = small_disk(60)
+    recipe = tiny_run(disk, tiny_weights, built_data)
+    run = disk / "runs" / "tiny"
+    fill(disk)
+    for number in range(room):
+        (disk / f"filler{number}").unlink()
+    message = refused("train", recipe)
+    assert "No space left on device" in message
+    assert not (run / "adapter").exists()
+    for path in disk.glob("filler*"):
+        path.unlink()
+    subprocess.run(["mount", "-o", "remount,nr_inodes=1000", str(disk)], check=True)
+    assert run_verb("train", recipe)[0] == 0
+    same = [folder / "adapter" / "adapter_model.safetensors" for folder in (run, trained_run)]
+    assert file_hash(same[0]) == file_hash(same[1])
+
+
+def test_evaluating_on_a_full_disk_keeps_the_answers_and_goes_on(
+    refused: Refused, run_verb: Verb, tiny_weights: Path, trained_run: Path, tmp_path: Path, small_disk: Any
+) -> None:
+    disk = small_disk(200)
+    recipe = copied_run(disk, tiny_weights, trained_run)
+    fill(disk)
+    (disk / "filler0").unlink()
+    (disk / "filler1").unlink()
+    assert "No space left on device" in refused("evaluate", recipe)
+    assert not (disk / "runs" / "tiny" / "evaluation" / "scores.json").exists()
+    for path in disk.glob("filler*"):
+        path.unlink()
+    assert run_verb("evaluate", recipe)[0] == 0
+
+
+def test_converted_weights_that_cannot_be_kept_name_the_variable(
+    refused: Refused,
+    tiny_weights: Path,
+    built_data: Path,
+    tmp_path: Path,
+    read_only: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setenv("RAG_FT_CACHE", str(read_only / "cache"))
+    recipe = tiny_run(tmp_path / "work", tiny_weights, built_data)
+    assert "Set RAG_FT_CACHE to a folder you can write to" in refused(
+        "train", recipe, f"model.weights={tmp_path}/model.gguf"
+    )
+
+
+def test_a_file_that_is_no_gguf_is_refused(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"not a model at all")
+    monkeypatch.setenv("RAG_FT_CACHE", str(tmp_path / "cache"))
+    recipe = tiny_run(tmp_path / "work", tiny_weights, built_data)
+    assert f"model.weights={tmp_path}/model.gguf: " in refused("train", recipe, f"model.weights={tmp_path}/model.gguf")
+
+
+# through the shell
+
+
+def test_the_command_itself_prints_one_message_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({"name": "x", "sed": 1}))
+    for command in (["rag_ft", "run"], ["rag_ft.train"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "bad.yaml"], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+        assert "bad.yaml:2: sed: " in done.stderr
+        assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_an_interrupted_build_leaves_no_temporary_file_and_is_done_by_the_same_command(
+    tiny_weights: Path, tmp_path: Path, run_verb: Verb
+) -> None:
+    settings = tiny_settings(tiny_weights)
+    settings["data"]["source"]["questions"]["train"] = 20_000  # long enough to be caught in the act
+    recipe = tiny_recipe(tmp_path, tiny_weights, data=settings["data"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rag_ft", "build", str(recipe)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("source: building")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors == "interrupted: the same command goes on where this one stopped.\n"
+    assert leftovers(tmp_path) == []
+    code, out, _ = run_verb("build", recipe, "data.source.questions.train=24")
+    assert code == 0
+    assert "source: building" in out
+    manifest = json.loads((tmp_path / "runs" / "tiny" / "data" / "source" / "manifest.json").read_text())
+    assert manifest["outputs"]["questions-train.parquet"]["rows"] == 24
