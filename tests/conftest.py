@@ -82,6 +82,25 @@ def run_verb(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str
     return run
 
 
+@pytest.fixture
+def refused(run_verb: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Callable[..., str]:
+    """Call a verb that must refuse: exit code 2 and one message on stderr, which is returned."""
+
+    from tiny_model import leftovers
+
+    def call(*arguments: object) -> str:
+        code, out, err = run_verb(*arguments)
+        assert code == 2, out + err
+        assert err.startswith("error: ")
+        assert err.count("error: ") == 1
+        assert err.endswith("\n")
+        assert "Traceback" not in out + err
+        assert leftovers(tmp_path) == []
+        return err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def packaged_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """SmolLM2-135M-Instruct, converted once for the whole suite; set RAG_FT_CACHE to keep it between runs."""

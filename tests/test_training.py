@@ -12,16 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import TEMPLATES, tiny_tokenizer
+from token_rows import asked, encoder, passage, row
 
 from data_builders.errors import RagFtError
 from data_builders.records import (
-    ContextQuestion,
     ContextRow,
-    Evidence,
-    Label,
-    Passage,
-    Relevance,
-    Retrieved,
     check_context_row,
     write_records,
 )
@@ -29,50 +24,12 @@ from rag_ft.models.settings import LoraSettings
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.neutralise import control_tokens
 from rag_ft.prompting.render import render_target
-from rag_ft.prompting.settings import PromptSettings
 from rag_ft.training.collate import Collator
 from rag_ft.training.fit import fit_row
-from rag_ft.training.preflight import preflight
 from rag_ft.training.rows import IGNORED, TokenRow, encode_row
 from rag_ft.training.run import token_rows
 from rag_ft.training.settings import TrainingSettings
 from rag_ft.training.trainer import SharedContextTrainer, lora_config, loss_at_labels, sft_config
-
-TOWNS = ["Aldo", "Bexa", "Cyra", "Dunn", "Evra", "Fenn"]
-
-
-def passage(index: int) -> Passage:
-    return Passage(f"p{index}", TOWNS[index], f"The town of {TOWNS[index]} was founded in {1801 + index} by Berin.")
-
-
-def asked(number: int, gold: Sequence[int], ranks: Sequence[int | None]) -> ContextQuestion:
-    """A question about the first gold passage; without gold it abstains."""
-    town = TOWNS[gold[0]] if gold else "Nowhere"
-    label = Label(
-        relevance=tuple(Relevance(i, i in gold, f"It is about {TOWNS[i]}.") for i in range(len(ranks))),
-        evidence=tuple(Evidence(i, f"founded in {1801 + i}", f"It dates {TOWNS[i]}.") for i in gold),
-        analysis=f"Therefore {1801 + gold[0]}." if gold else "No passage tells.",
-        answer=str(1801 + gold[0]) if gold else None,
-    )
-    retrieved = tuple(None if rank is None else Retrieved("bm25", rank, 1.0 / (rank + 1)) for rank in ranks)
-    answers = (label.answer or "1999",)
-    text = f"When was {town} founded?"
-    return ContextQuestion(
-        f"q{number}", text, answers, bool(gold), tuple(gold), (), retrieved, label, "gold", "tiny", "one_hop"
-    )
-
-
-def row(count: int, *golds: Sequence[int]) -> ContextRow:
-    """A context of `count` passages, ranked as shown, and one question for each group of gold passages."""
-    ranks = list(range(1, count + 1))
-    shown = tuple(passage(index) for index in range(count))
-    return ContextRow("row", shown, tuple(asked(n, gold, ranks) for n, gold in enumerate(golds)))
-
-
-def encoder(template: str = "chatml", style: str = "self_reasoning") -> Encoder:
-    chosen = PromptSettings.model_validate({"style": style})
-    return Encoder(tiny_tokenizer(template), chosen, {"enable_thinking": False})
-
 
 # labels
 
@@ -356,67 +313,3 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tiny_llama: Any, tmp_path: Pa
         train.model.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(RagFtError, match=r"the training loss became nan at step 1\. Lower training.learning_rate"):
         train.train()
-
-
-# preflight
-
-
-def checked(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], one: Encoder, folder: Path) -> list[str]:
-    return preflight(rows, tokens, one, folder)
-
-
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_sound_rows_pass_and_every_check_says_so(template: str, tmp_path: Path) -> None:
-    one = encoder(template)
-    rows = [row(3, [1]), SHARED]
-    lines = checked(rows, [encode_row(each, one) for each in rows], one, tmp_path)
-    starts = ["labels: ", "end of turn: ", "beginning of sequence: ", "prompt: ", "length: median ", "disk: "]
-    assert [next((s for s in starts if line.startswith(s)), line) for line in lines] == starts
-
-
-def test_no_row_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RagFtError, match="there is no training row"):
-        checked([], [], encoder(), tmp_path)
-
-
-def test_empty_labels_are_an_error(tmp_path: Path) -> None:
-    one = encoder()
-    tokens = encode_row(row(1, [0]), one, ())
-    with pytest.raises(RagFtError, match="row row has no token that carries loss"):
-        checked([row(1, [0])], [tokens], one, tmp_path)
-
-
-def test_an_end_of_turn_that_is_not_trained_is_an_error(tmp_path: Path) -> None:
-    one = encoder()
-    tokens = encode_row(SHARED, one, ("answer",))
-    with pytest.raises(RagFtError, match=r"'<\|im_end\|>' carries no loss"):
-        checked([SHARED], [tokens], one, tmp_path)
-
-
-def test_two_beginnings_of_sequence_are_an_error(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer("llama3")
-    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
-    one = Encoder(tokenizer, PromptSettings(), {})
-    with pytest.raises(RagFtError, match=r"begins with more than one '<\|begin_of_text\|>'"):
-        checked([row(1, [0])], [encode_row(row(1, [0]), one)], one, tmp_path)
-
-
-def test_a_tokenizer_that_reads_joined_text_differently_is_an_error(tmp_path: Path) -> None:
-    from tokenizers import normalizers
-
-    tokenizer = tiny_tokenizer()
-    # as tokenizers of the Llama 2 kind: a space is put in front of every text, so also in front of every segment
-    tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
-    one = Encoder(tokenizer, PromptSettings(), {})
-    with pytest.raises(RagFtError, match="tokenised segment by segment differs from the whole text at token"):
-        checked([row(2, [0])], [encode_row(row(2, [0]), one)], one, tmp_path)
-
-
-def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**8))
-    one = encoder()
-    with pytest.raises(RagFtError, match=r"only 0\.10 GB are free .* Set runs_dir to another disk"):
-        checked([row(1, [0])], [encode_row(row(1, [0]), one)], one, tmp_path)

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from data_builders.files import file_hash
+
 SAMPLE = """The town of Aldo was founded in 1801 by Berin. The flag of the town is red. Question: When was it founded?
 Answer the question from the numbered passages. Several of them look related but are about something else. Reply with
 the answer alone, in as few words as possible. When no passage holds the answer, reply: The passages do not say.
@@ -193,3 +195,13 @@ def copied_run(folder: Path, weights: Path, run: Path, **changes: Any) -> Path:
     recipe = tiny_recipe(folder, weights, **changes)
     shutil.copytree(run, folder / "runs" / "tiny")
     return recipe
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files and folders, which all have names that begin with a dot or end in .tmp."""
+    return [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".tmp")]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the hash of every file below a folder, by its path in there."""
+    return {str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*") if path.is_file()}
