@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from data_builders.contexts import ContextsSettings
+from data_builders.errors import RagFtError
 from data_builders.labels import GoldLabelsSettings, LabelsSettings
 from data_builders.negatives import NegativesSettings
 from data_builders.retrievers import Bm25Settings, RetrieverSettings
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 TRAINING_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
-_VERSIONS = {"source": 1, "pools": 1, "contexts": 2, "labels": 1}  # raise one when its step writes something else
+_VERSIONS = {"source": 2, "pools": 1, "contexts": 2, "labels": 1}  # raise one when its step writes something else
 
 
 class DataSettings(Settings):
@@ -83,6 +84,21 @@ def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Calla
     from data_builders.steps import run_steps
 
     run_steps(data_steps(settings, seed, folder), seed, folder, report)
+
+
+def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
+    """Make sure that the files below `folder` are those these settings and this seed give.
+
+    Raises:
+        RagFtError: a step was not built, was built from something else, or lost or changed a file.
+    """
+    from data_builders.steps import first_stale
+
+    stale = first_stale(data_steps(settings, seed, folder), seed, folder)
+    if stale:
+        raise RagFtError(
+            f"the data in {folder} are not those of this recipe: {stale}. Run `rag-ft build RECIPE` first."
+        )
 
 
 def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:

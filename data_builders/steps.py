@@ -42,14 +42,29 @@ def run_steps(steps: Sequence[Step], seed: int, folder: Path, report: Callable[[
     """
     for step in steps:
         target = folder / step.name
-        inputs = {name: file_hash(folder / name) for name in step.needs}
-        identity = Identity(step.name, step.version, step.settings, seed, inputs)
+        identity = _identity(step, seed, folder)
         reason = why_stale(target, identity, step.files)
         if reason is None:
             report(f"{step.name}: unchanged")
             continue
         report(f"{step.name}: building ({reason})")
         _run(step, identity, target, report)
+
+
+def first_stale(steps: Sequence[Step], seed: int, folder: Path) -> str | None:
+    """Return which step is not up to date and why, or None when all are."""
+    for step in steps:
+        if any(not (folder / name).is_file() for name in step.needs):
+            return f"{step.name} lacks what it is built from"
+        reason = why_stale(folder / step.name, _identity(step, seed, folder), step.files)
+        if reason is not None:
+            return f"{step.name} ({reason})"
+    return None
+
+
+def _identity(step: Step, seed: int, folder: Path) -> Identity:
+    inputs = {name: file_hash(folder / name) for name in step.needs}
+    return Identity(step.name, step.version, step.settings, seed, inputs)
 
 
 def _run(step: Step, identity: Identity, target: Path, report: Callable[[str], None]) -> None:

@@ -46,3 +46,11 @@ def environment_facts(run: RunFolder) -> Mapping[str, str]:
     """Return the package versions the run was last touched with."""
     versions: Mapping[str, str] = read_json(run.root / "environment.json", "rag-ft build RECIPE")["packages"]
     return versions
+
+
+def weights_revision(run: RunFolder) -> str | None:
+    """Return the Hub commit of the weights the adapter was trained on; None where they came from elsewhere."""
+    if not (run.training / "summary.json").is_file():
+        return None
+    revision: str | None = read_json(run.training / "summary.json", "rag-ft train RECIPE --restart").get("revision")
+    return revision

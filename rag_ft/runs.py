@@ -20,7 +20,13 @@ from rag_ft.recipe.settings import Recipe
 
 _TRAINED_SECTIONS = ("seed", "data", "model", "training")
 # Changing these changes neither rows nor weights, so a trained run goes on.
-_HARMLESS = {"training.report_to", "training.save_steps"}
+_HARMLESS = {
+    "data.source.questions.test",
+    "data.source.questions.validation",
+    "model.attention",
+    "training.report_to",
+    "training.save_steps",
+}
 _PACKAGES = (
     "rag-ft",
     "torch",
@@ -85,7 +91,7 @@ def open_run(recipe: Recipe, *, restart: bool = False) -> RunFolder:
     recorded = run.root / "recipe.resolved.yaml"
     now = recipe.model_dump(mode="json")
     begun = run.adapter.is_dir() or any(run.training.glob("checkpoints/checkpoint-*"))
-    if begun and restart:
+    if restart:
         for folder in (run.training, run.adapter, run.evaluation, run.report):
             shutil.rmtree(folder, ignore_errors=True)
     elif begun:

@@ -246,7 +246,7 @@ def test_a_split_without_questions_is_empty_and_a_single_question_has_a_corpus_t
     assert build("validation", count=0) == ([], [])
     passages, questions = build("test", count=1)
     assert len(questions) == 1
-    assert len(passages) == 144
+    assert len(passages) == 240
 
 
 def test_reversed_word_bounds_are_refused_with_the_line_to_write():

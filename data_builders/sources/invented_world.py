@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,9 +16,10 @@ from data_builders.files import seeded
 from data_builders.records import Passage, Question
 from data_builders.settings import Settings
 from data_builders.sources.invented_world_blocks import BLOCK, FAMILY, GRAMMAR, draw_block
-from data_builders.sources.invented_world_writing import Fact, ask, one_hop_facts, two_hop_facts, write_passage
+from data_builders.sources.invented_world_model import Entity
+from data_builders.sources.invented_world_writing import Fact, Written, ask, one_hop_facts, two_hop_facts, write_passage
 
-_LEAST_BLOCKS = 3  # a world so small that retrieval ranks all of it would teach and measure nothing
+_LEAST_BLOCKS = 5  # a world so small that retrieval ranks all of it would teach and measure nothing
 
 
 class QuestionCounts(Settings):
@@ -52,6 +55,21 @@ class InventedWorldSettings(Settings):
         return self
 
 
+@dataclass(frozen=True)
+class _Block:
+    """The facts of one block that are still to be asked about."""
+
+    families: Mapping[str, tuple[Entity, ...]]
+    written: Mapping[str, Written]
+    one_hop: Iterator[Fact]
+    two_hop: Iterator[Fact]
+    seed: int
+
+    def ask(self, two_hop: bool, id_: str) -> Question:
+        """Ask about the next fact."""
+        return ask(next(self.two_hop if two_hop else self.one_hop), id_, self.families, self.written, self.seed)
+
+
 class InventedWorld:
     """The source itself: passages and questions that are a pure function of settings, seed and split.
 
@@ -65,7 +83,7 @@ class InventedWorld:
         self._quota = _questions_per_block(self._facts, settings.two_hop_share)
 
     def passages(self, split: str) -> Iterator[Passage]:
-        """Stream the passages of a split: those the questions need, and never fewer than 144 if it has questions."""
+        """Stream the passages of a split: those the questions need, and never fewer than 240 if it has questions."""
         questions = self._count(split)
         blocks = max(_LEAST_BLOCKS, math.ceil(questions / self._quota)) if questions else 0
         for number in range(blocks):
@@ -74,21 +92,29 @@ class InventedWorld:
                 yield write_passage(entity, self._settings.words, self._seed).passage
 
     def questions(self, split: str) -> Iterator[Question]:
-        """Stream the questions of a split; about five are asked of each passage."""
-        count = self._count(split)
-        for number, first in enumerate(range(0, count, self._quota)):
-            yield from self._block_questions(split, number, range(first, min(first + self._quota, count)))
+        """Stream the questions of a split; about five are asked of each passage.
 
-    def _block_questions(self, split: str, number: int, indices: range) -> Iterator[Question]:
+        The first ones are dealt out among the least blocks in turn, so that a small split asks about all of them.
+        """
+        count, dealt = self._count(split), _LEAST_BLOCKS * self._quota
+        blocks = [self._block(split, number) for number in range(_LEAST_BLOCKS)] if count else []
+        turns = Counter[bool]()
+        for index in range(min(count, dealt)):
+            two_hop = self._is_two_hop(index)
+            yield blocks[turns[two_hop] % _LEAST_BLOCKS].ask(two_hop, f"{split}-q{index:06d}")
+            turns[two_hop] += 1
+        for first in range(dealt, count, self._quota):
+            block = self._block(split, first // self._quota)
+            for index in range(first, min(first + self._quota, count)):
+                yield block.ask(self._is_two_hop(index), f"{split}-q{index:06d}")
+
+    def _block(self, split: str, number: int) -> _Block:
         families = draw_block(self._seed, split, number, self._facts)
         entities = itertools.chain.from_iterable(families.values())
         written = {entity.id: write_passage(entity, self._settings.words, self._seed) for entity in entities}
         rng = seeded(self._seed, "invented_world", split, "asked", number)
         one_hop = _take_turns(rng, one_hop_facts(families))
-        two_hop = _take_turns(rng, two_hop_facts(families))
-        for index in indices:
-            fact = next(two_hop if self._is_two_hop(index) else one_hop)
-            yield ask(fact, f"{split}-q{index:06d}", families, written, self._seed)
+        return _Block(families, written, one_hop, _take_turns(rng, two_hop_facts(families)), self._seed)
 
     def _is_two_hop(self, index: int) -> bool:
         """Tell whether the running share of two-hop questions calls for one more at this index."""

@@ -25,8 +25,8 @@ _EXTRAS = {
     "": "rag-ft itself",
     "train": "training",
     "quickstart": "embedded weights",
-    "quantization": "quantised weights",
     "tracking": "trackers",
+    "trackio": "another tracker",
 }
 
 

@@ -19,7 +19,7 @@ def run(
     """Show training rows as the model sees them: spans in colour, what carries loss, token counts."""
     from rich.console import Console
 
-    from data_builders.build import data_paths
+    from data_builders.build import data_paths, require_built
     from data_builders.records import read_context_rows
     from rag_ft.models.load import load_tokenizer
     from rag_ft.models.weights import resolve_weights
@@ -29,6 +29,7 @@ def run(
     from rag_ft.training.view import legend, row_view
 
     loaded = load_recipe(recipe, overrides or ())
+    require_built(loaded.data, loaded.seed, run_folder(loaded).data)
     rows = read_context_rows(data_paths(run_folder(loaded).data).labels["train"])
     weights = resolve_weights(loaded.model.weights, loaded.model.revision)
     encoder = Encoder(load_tokenizer(loaded.model, weights), loaded.model.prompt, loaded.model.chat_template_kwargs)

@@ -26,7 +26,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None) -> int:
 def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
     """Write page and card of a run whose scores are there; `command` is what reproduces it."""
     from rag_ft.export.card import card_facts, write_card
-    from rag_ft.facts import data_facts, environment_facts, training_facts
+    from rag_ft.facts import data_facts, environment_facts, training_facts, weights_revision
     from rag_ft.report.page import write_report
     from rag_ft.runs import read_json
 
@@ -46,7 +46,12 @@ def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
     typer.echo(f"report: {folder.report / 'report.html'}")
     if folder.adapter.is_dir():
         card = card_facts(
-            recipe.model_dump(mode="json"), data=data, training=training, versions=versions, command=command
+            recipe.model_dump(mode="json"),
+            data=data,
+            training=training,
+            versions=versions,
+            command=command,
+            revision=weights_revision(folder),
         )
         write_card(folder.adapter, scores, card)
         typer.echo(f"adapter: {folder.adapter} (with its model card)")

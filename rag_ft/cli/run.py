@@ -23,7 +23,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
 
     began = time.monotonic()
     loaded = load_recipe(recipe, overrides or ())
-    from_nothing = restart or not run_folder(loaded).root.exists()
+    from_nothing = not run_folder(loaded).root.exists()
     folder = open_run(loaded, restart=restart)
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
     from rag_ft.evaluation.run import evaluate  # after the build: what needs torch is imported when it is needed

@@ -107,5 +107,6 @@ def recall_rows(pools: Sequence[Pool], counts: Sequence[int]) -> list[dict[str, 
 
 
 def _recalled(pool: Pool, count: int) -> bool:
-    gold = [passage for passage in pool.passages if passage.is_gold]
-    return bool(gold) and all(0 < passage.rank <= count for passage in gold)
+    top = {passage.id for passage in sweep_context(pool, count, "retrieved")}
+    gold = {passage.id for passage in pool.passages if passage.is_gold}
+    return bool(gold) and gold <= top

@@ -60,20 +60,17 @@ class PredictionStore:
     A run that is killed loses at most the batch in flight: what it had begun to write is cut off on the next opening.
     """
 
-    def __init__(self, path: Path, fingerprint: str, *, restart: bool = False) -> None:
+    def __init__(self, path: Path, fingerprint: str) -> None:
         """Open the store, or create it.
 
         Args:
             path: the JSONL file.
             fingerprint: hash of everything that decides an answer (recipe part, weights, prompt).
-            restart: throw away what is there.
 
         Raises:
             RagFtError: the file holds predictions of another fingerprint, or is damaged before its last line.
         """
         self.path = path
-        if restart:
-            path.unlink(missing_ok=True)
         lines = _mended_lines(path) if path.exists() else []
         if lines:
             _check_header(path, lines[0], fingerprint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from data_builders.build import data_paths
+from data_builders.build import data_paths, require_built
 from data_builders.errors import RagFtError
 from data_builders.files import content_hash, file_hash, write_json
 from data_builders.records import Pool, read_pools, read_questions
@@ -17,7 +17,7 @@ from rag_ft.evaluation.scores import score_predictions
 from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.choose import choose_engine
-from rag_ft.models.load import load_adapter, load_model, load_tokenizer
+from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
 from rag_ft.models.weights import Weights, resolve_weights
 from rag_ft.progress import Progress
 from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
@@ -76,6 +76,7 @@ def evaluate(recipe: Recipe, run: RunFolder, report: Report, *, limit: int | Non
 
 
 def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -> _Setup:
+    require_built(recipe.data, recipe.seed, run.data)
     weights = resolve_weights(recipe.model.weights, recipe.model.revision)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
     contract = contract_of(encoder, recipe.model.chat_template_kwargs)
@@ -138,8 +139,9 @@ def _fingerprint(setup: _Setup, kind: str) -> str:
             file_hash(adapter) if kind == "tuned" else None,
             setup.contract.prompt_hash,
             setup.contract.chat_template_hash,
-            setup.recipe.model.dtype,
-            setup.recipe.evaluation.max_new_tokens,
+            dtype_name(setup.recipe.model.dtype),
+            setup.recipe.model.attention,
+            setup.recipe.evaluation.longest_output(setup.recipe.model.prompt.style),
         ]
     )
 
@@ -160,7 +162,7 @@ def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[
         model,
         encoder,
         groups,
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=settings.longest_output(setup.recipe.model.prompt.style),
         batch_size=settings.batch_size,
         share=settings.prefix_sharing,
     )

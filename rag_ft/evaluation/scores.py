@@ -83,9 +83,22 @@ def score_predictions(
             )
         for group, ids in groups.items():
             if shared := sorted(common & ids):
-                grid = _grid(gold, group, points, shared, bootstrap)
-                _add(scores, grid, baseline)
+                _add_cells(scores, _grid(gold, group, points, shared, bootstrap), baseline)
+                if gold in SWEEP_MODES:
+                    _add_falls(
+                        scores, _grid(gold, group, points, _comparable(gold, points, shared), bootstrap), baseline
+                    )
     return scores
+
+
+def _comparable(gold: str, points: Mapping[Point, Mapping[str, Prediction]], ids: list[str]) -> list[str]:
+    """Return the questions that say how accuracy falls with the count.
+
+    With gold kept those are the ones that can be answered at every count, if there are any: a question of two hops
+    cannot at one passage, and would make the fall from there look small.
+    """
+    always = [id_ for id_ in ids if all(rows[id_].answerable for rows in points.values())]
+    return always if gold == "kept" and always else ids
 
 
 def _check(predictions: Sequence[Prediction]) -> None:
@@ -168,13 +181,15 @@ def _metric_values(row: Prediction) -> list[float]:
     return [metric(answer or "", row.answers) for metric in METRICS.values()] + [whole_output]
 
 
-def _add(scores: dict[str, Any], grid: _Grid, baseline: str) -> None:
+def _add_cells(scores: dict[str, Any], grid: _Grid, baseline: str) -> None:
     scores["cells"] += [_cell(grid, point) for point in grid.rows]
     scores["differences"] += _differences(grid, baseline)
-    if grid.gold in SWEEP_MODES:
-        swept = [system for system in grid.systems() if len(grid.sweep(system)) > 1]
-        scores["drops"] += [_drop(grid, system, baseline) for system in swept]
-        scores["retention"] += [_retention(grid, system) for system in swept]
+
+
+def _add_falls(scores: dict[str, Any], grid: _Grid, baseline: str) -> None:
+    swept = [system for system in grid.systems() if len(grid.sweep(system)) > 1]
+    scores["drops"] += [_drop(grid, system, baseline) for system in swept]
+    scores["retention"] += [_retention(grid, system) for system in swept]
 
 
 def _cell(grid: _Grid, point: Point) -> dict[str, Any]:
@@ -223,6 +238,7 @@ def _drop(grid: _Grid, system: str, baseline: str) -> dict[str, Any]:
         "system": system,
         "gold": grid.gold,
         "group": grid.group,
+        "n": grid.resampled.n,
         "best_passages": points[drop.best][1],
         "largest_passages": points[-1][1],
         HEADLINE: _plain(drop.interval),
@@ -235,7 +251,7 @@ def _retention(grid: _Grid, system: str) -> dict[str, Any]:
     points = grid.sweep(system)
     smallest, largest = (float(grid.resampled.means[grid.column(point)]) for point in (points[0], points[-1]))
     ratio = _rounded(largest / smallest) if smallest else None
-    return {"system": system, "gold": grid.gold, "group": grid.group, "ratio": ratio}
+    return {"system": system, "gold": grid.gold, "group": grid.group, "n": grid.resampled.n, "ratio": ratio}
 
 
 def _plain(interval: Interval) -> dict[str, float]:

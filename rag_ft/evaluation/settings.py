@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from data_builders.settings import Settings
+from rag_ft.prompting.settings import Style
+
+_LONGEST_OUTPUT: dict[Style, int] = {"answer": 48, "reasoning": 256, "self_reasoning": 1024}
 
 
 class SystemSettings(Settings):
@@ -37,8 +40,8 @@ class EvaluationSettings(Settings):
     """What is compared."""
     references: tuple[Literal["closed_book", "gold_only"], ...] = ("closed_book", "gold_only")
     """Single points: no passage, and the gold passages alone."""
-    max_new_tokens: Annotated[int, Field(ge=1)] = 48
-    """Longest answer in tokens."""
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Longest output in tokens; null takes 48 for style answer, 256 for reasoning, 1024 for self_reasoning."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Questions per forward pass; each brings its whole sweep."""
     prefix_sharing: bool = True
@@ -49,3 +52,7 @@ class EvaluationSettings(Settings):
     """Level of the intervals."""
     resamples: Annotated[int, Field(ge=100)] = 5000
     """Bootstrap resamples."""
+
+    def longest_output(self, style: Style) -> int:
+        """Return the most tokens a system may write in a style."""
+        return self.max_new_tokens or _LONGEST_OUTPUT[style]

@@ -112,7 +112,7 @@ def card_facts(
         chat_template_kwargs=model["chat_template_kwargs"],
         source=recipe["data"]["source"]["kind"],
         export=ExportSettings.model_validate_json(json.dumps(recipe["export"])),
-        max_new_tokens=recipe["evaluation"]["max_new_tokens"],
+        max_new_tokens=recipe["evaluation"]["max_new_tokens"] or CardFacts.max_new_tokens,
         data=data,
         training=training,
         versions=versions,

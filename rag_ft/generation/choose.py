@@ -7,7 +7,8 @@ from typing import Any
 
 from rag_ft.generation import Engine, Request
 from rag_ft.generation.separate import SeparateEngine
-from rag_ft.generation.tree import TreeEngine, supports
+from rag_ft.generation.tree import TreeEngine
+from rag_ft.models.segment_tree import allows_trees
 from rag_ft.prompting.encode import Encoder
 
 
@@ -21,8 +22,9 @@ def choose_engine(
     share: bool,
 ) -> Engine:
     """Return the prefix-sharing engine where the recipe wants it and the model's attention allows it."""
-    longest = max((request.length for group in groups for request in group), default=0) + max_new_tokens
-    share = share and supports(model.config, longest)
+    # An upper bound of what one tree and its answers put into the cache.
+    longest = max((sum(request.length + max_new_tokens for request in group) for group in groups), default=0)
+    share = share and allows_trees(model.config, longest)
     engine = TreeEngine if share else SeparateEngine
     return engine(model, stop_ids(model, encoder), max_new_tokens, batch_size)
 

@@ -62,16 +62,6 @@ class TreeEngine:
         return [Generation(request.key, tuple(leaf.ids), request.length, seconds) for request, leaf in answered]
 
 
-def supports(config: Any, longest: int) -> bool:
-    """Tell whether a model's attention allows trees: no recurrent layers, no window shorter than the prompts."""
-    text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds <= {"full_attention"} and not getattr(text, "use_sliding_window", getattr(text, "sliding_window", None)):
-        return True
-    window = getattr(text, "sliding_window", None)
-    return kinds <= {"full_attention", "sliding_attention"} and bool(window) and longest < int(window or 0)
-
-
 def _plan(group: Sequence[Request]) -> tuple[SegmentTree, list[_Leaf]]:
     """Lay a group out. The last token of each prompt is held back: it is the first decoding step's input."""
     tree, leaves = SegmentTree(), dict[tuple[int, tuple[int, ...]], _Leaf]()
@@ -103,7 +93,7 @@ def _prefill(model: Any, trees: Sequence[SegmentTree]) -> _State:
     together = 1 if model.device.type == "cpu" else len(trees)
     longest = max(map(len, trees))
     caches = [_encode(model, trees[start : start + together]) for start in range(0, len(trees), together)]
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()
     for index, layers in enumerate(zip(*(part.layers for part in caches), strict=True)):
         keys = torch.cat([_lengthened(layer.keys, longest) for layer in layers])
         values = torch.cat([_lengthened(layer.values, longest) for layer in layers])
@@ -124,7 +114,7 @@ def _encode(model: Any, trees: Sequence[SegmentTree]) -> Any:
         ids[row, : len(tree)] = torch.tensor(tree.tokens())
         positions[row, : len(tree)] = torch.tensor(tree.positions())
         mask[row, : len(tree), : len(tree)] = tree_mask(torch.tensor(tree.segments()), tree.parents)
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()
     model(
         input_ids=ids.to(device),
         position_ids=positions.to(device),

@@ -64,7 +64,8 @@ def verify_adapter(folder: Path, expected: dict[str, tuple[int, ...]]) -> str:
     learned = sum(bool(tensor.any()) for name, tensor in found.items() if "lora_B" in name)
     if not learned:
         raise RagFtError(
-            "every lora_B of the adapter is zero: nothing was learned. Raise training.learning_rate or training.epochs."
+            "every lora_B of the adapter is zero: nothing was learned. Raise training.learning_rate or "
+            "training.epochs, and repeat the command with --restart."
         )
     size = file.stat().st_size / 1e6
     return f"adapter: {len(found)} tensors, {size:.1f} MB, {learned} lora_B matrices learned, read back from disk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ def load_adapter(model: Any, folder: Path) -> Any:
 
 
 def best_device() -> str:
-    """Return "cuda" where there is one, else "cpu"."""
+    """Return this process's GPU where there is one, else "cpu"."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 def attention_name(choice: str, device: str, dtype: str) -> str:

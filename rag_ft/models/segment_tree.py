@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rag_ft.prompting.encode import Ids
 
@@ -65,6 +65,22 @@ class SegmentTree:
     def segments(self) -> list[int]:
         """The segment index of each token."""
         return [index for index, ids in enumerate(self.ids) for _ in ids]
+
+
+def allows_trees(config: Any, longest: int) -> bool:
+    """Tell whether a model can keep the paths of a tree of `longest` tokens apart by a mask.
+
+    Not with recurrent layers, not with an attention window shorter than the tree, not with flash attention, which
+    takes no mask.
+    """
+    if "flash" in (getattr(config, "_attn_implementation", None) or ""):
+        return False
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    if kinds <= {"full_attention"} and not getattr(text, "use_sliding_window", getattr(text, "sliding_window", None)):
+        return True
+    window = getattr(text, "sliding_window", None)
+    return kinds <= {"full_attention", "sliding_attention"} and longest < int(window or 0)
 
 
 def ancestor_matrix(parents: Sequence[int]) -> torch.Tensor:

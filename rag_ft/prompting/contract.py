@@ -17,7 +17,7 @@ FILE = "prompt.json"
 
 @dataclass(frozen=True)
 class PromptContract:
-    """Hashes of our templates and of the tokenizer's chat template, and the settings to render with."""
+    """Hashes of our templates and of what the chat template writes around them, and the settings to render with."""
 
     prompt_hash: str
     chat_template_hash: str
@@ -34,7 +34,7 @@ def contract_of(encoder: Encoder, chat_template_kwargs: dict[str, Any]) -> Promp
     """Return the contract that an encoder keeps."""
     return PromptContract(
         prompt_hash=prompt_hash(encoder.settings),
-        chat_template_hash=content_hash(encoder.tokenizer.chat_template),
+        chat_template_hash=content_hash(asdict(encoder.frame)),
         settings=encoder.settings.model_dump(mode="json"),
         chat_template_kwargs=chat_template_kwargs,
         system=encoder.system_text(),

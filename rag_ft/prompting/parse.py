@@ -48,16 +48,16 @@ class Parsed:
 def parse_output(output: str, settings: PromptSettings) -> Parsed:
     """Take an output apart in the style of `settings`. Never raises: outputs are untrusted.
 
-    Abstention is the abstention sentence at the start of the answer, compared token by token, so that case,
-    quotes and a missing full stop do not matter. "The passages do not say much, but Paris" is an answer only
-    where more than the sentence is left; it then counts as answered, with the whole text as the answer.
+    The answer is the first line behind "Answer:", in every style; without that mark it is the first line of an
+    output in style `answer`, and the last line of a reasoned one, which then counts as not well formed.
+    Abstention is the abstention sentence at the start of the answer, compared token by token, so that case, quotes
+    and a missing full stop do not matter, with two words more at most: a hedge that goes on to answer is an answer.
     """
-    text, well_formed = output.strip(), True
-    if settings.style != "answer":
-        found = _ANSWER.search(text)
-        text, well_formed = (found.group(1), True) if found else ("", False)
-    lines = text.strip().splitlines()
-    answer = lines[0].strip() if lines else ""
+    found = _ANSWER.search(output)
+    lines = [line.strip() for line in (found.group(1) if found else output).splitlines() if line.strip()]
+    direct = settings.style == "answer"
+    well_formed = direct or found is not None
+    answer = lines[0 if direct or found else -1] if lines else ""
     tokens, refusal = answer_tokens(answer), answer_tokens(settings.abstention)
     abstained = bool(refusal) and contains_tokens(tokens[: len(refusal)], refusal) and len(tokens) <= len(refusal) + 2
     relevance, evidence, analysis = _reasoning(output, settings)

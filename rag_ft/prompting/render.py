@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from data_builders.files import content_hash
-from data_builders.records import Label, Passage
+from data_builders.records import Evidence, Label, Passage, Relevance
 from rag_ft.prompting import templates
 from rag_ft.prompting.settings import PromptSettings
 
@@ -89,14 +89,13 @@ def _evidence(label: Label) -> str:
 
 def prompt_hash(settings: PromptSettings) -> str:
     """Return the hash of templates and settings that travels with an adapter; evaluation refuses another."""
+    passages = [Passage("", "title", "text"), Passage("", "", "text")]
+    label = Label((Relevance(0, True, "reason"), Relevance(1, False, "reason")), (), "analysis", "answer")
+    quoting = replace(label, evidence=(Evidence(0, "text", "reason"),))
+    abstaining = Label((), (), "analysis", None)
     words = [
         templates.TEMPLATE_VERSION,
-        templates.INSTRUCTIONS,
-        templates.CLOSED_BOOK,
-        templates.NO_PASSAGE_RELEVANT,
-        templates.NO_EVIDENCE,
-        templates.passage_text(1, "title", "text", settings.titles),
-        templates.question_text("question"),
-        templates.question_ahead_text("question"),
+        [asdict(render_prompt("question", shown, settings)) for shown in (passages, [])],
+        [[asdict(span) for span in render_target(each, settings)] for each in (label, quoting, abstaining)],
     ]
     return content_hash([words, settings.model_dump(mode="json")])

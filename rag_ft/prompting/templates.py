@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from rag_ft.prompting.settings import Style
 
-TEMPLATE_VERSION = 1
+TEMPLATE_VERSION = 2
 
 INSTRUCTIONS: dict[Style, str] = {
     "answer": (
         "Answer the question from the numbered passages. Several of them look related but are about something else; "
-        "go by the passage that is about exactly what is asked. Reply with the answer alone, in as few words as "
+        "go by the passages that are about exactly what is asked. Reply with the answer alone, in as few words as "
         "possible. When no passage holds the answer, reply: {abstention}"
     ),
     "reasoning": (
         "Answer the question from the numbered passages. Several of them look related but are about something else. "
-        "Write first which passages bear on the question and why, one line for each, then a last line that begins "
-        'with "Answer:" and holds the answer alone. When no passage holds the answer, that line reads: '
-        "Answer: {abstention}"
+        "Write first which passages bear on the question, one line for each: its number in brackets, then why. Then "
+        'write a last line that begins with "Answer:" and holds the answer alone. When no passage holds the '
+        "answer, that line reads: Answer: {abstention}"
     ),
     "self_reasoning": (
         "Answer the question from the numbered passages. Several of them look related but are about something else. "
-        'Work in four parts. "Relevance:" judges each passage, yes or no, with the reason. "Evidence:" quotes word '
-        'for word what you rely on, with its passage number and why it helps. "Analysis:" goes from the evidence to '
-        'the answer. "Answer:" holds the answer alone. When no passage holds the answer, it reads: '
-        "Answer: {abstention}"
+        'Work in four parts. "Relevance:" judges each passage on a line of its own, as in [1] no: the reason. '
+        '"Evidence:" quotes word for word what you rely on, as in [2] "the words": why they help. "Analysis:" goes '
+        'from the evidence to the answer. "Answer:" holds the answer alone. When no passage holds the '
+        "answer, it reads: Answer: {abstention}"
     ),
 }
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_builders.build import data_paths
+from data_builders.build import data_paths, require_built
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from data_builders.records import ContextRow, read_context_rows
 from rag_ft.models.adapters import naming_a_full_disk, save_checked
 from rag_ft.models.load import dtype_name, load_model, load_tokenizer
+from rag_ft.models.segment_tree import allows_trees
 from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
@@ -48,28 +49,44 @@ def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
     if (run.adapter / "adapter_model.safetensors").is_file():
         report(f"train: unchanged, the adapter is in {run.adapter}")
         return
+    require_built(recipe.data, recipe.seed, run.data)
     weights = resolve_weights(recipe.model.weights, recipe.model.revision)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
-    train_rows = token_rows(data_paths(run.data).labels["train"], encoder, recipe.training.max_length)
+    paths, length = data_paths(run.data).labels, recipe.training.max_length
+    train_rows = token_rows(paths["train"], encoder, length)
+    watched = token_rows(paths["validation"], encoder, length).tokens
     run.training.mkdir(parents=True, exist_ok=True)
     report("train")
     for line in (*_about(train_rows), *preflight(train_rows.rows, train_rows.tokens, encoder, run.training)):
         report(f"  {line}")
     loaded = load_model(recipe.model, weights), encoder.tokenizer
-    trainer = _trainer(recipe, run, loaded, train_rows.tokens, report)
+    _check_sharing(loaded[0], [*train_rows.tokens, *watched])
+    trainer = _trainer(recipe, run, loaded, (train_rows.tokens, watched), report)
     began = time.monotonic()
     _run_trainer(trainer, run, report)
     summary = _summary(trainer, train_rows, time.monotonic() - began)
+    summary |= {"weights": weights.reference, "revision": weights.revision, "weights_identity": weights.identity}
 
     def finish(folder: Path) -> None:
         encoder.tokenizer.save_pretrained(folder)
         contract_of(encoder, recipe.model.chat_template_kwargs).write(folder)
 
     if trainer.is_world_process_zero():
-        report(f"  {save_checked(trainer.accelerator.unwrap_model(trainer.model), run.adapter, finish)}")
+        # The adapter comes last: where it stands, training is done and everything about it is written.
         write_json(run.training / "summary.json", summary)
+        report(f"  {save_checked(trainer.accelerator.unwrap_model(trainer.model), run.adapter, finish)}")
     trainer.accelerator.wait_for_everyone()
     report(f"  {summary['steps']} steps in {summary['seconds'] / 60:.1f} min, last loss {summary['loss']:.3f}")
+
+
+def _check_sharing(model: Any, tokens: Sequence[TokenRow]) -> None:
+    """Refuse shared contexts where attention could not keep the questions apart."""
+    shared = [len(row.input_ids) for row in tokens if len(row.lengths) > 2]
+    if shared and not allows_trees(model.config, max(shared)):
+        raise RagFtError(
+            "this model's attention (a sliding window, recurrent layers or flash_attention_2) cannot keep the "
+            "questions of a shared context apart. Set data.contexts.questions_per_context=1."
+        )
 
 
 def _silent(line: str) -> None:
@@ -117,8 +134,13 @@ def _about(rows: TrainingRows) -> Iterator[str]:
 
 
 def _trainer(
-    recipe: Recipe, run: RunFolder, loaded: tuple[Any, Any], tokens: Sequence[TokenRow], report: Report
+    recipe: Recipe,
+    run: RunFolder,
+    loaded: tuple[Any, Any],
+    tokens: tuple[Sequence[TokenRow], Sequence[TokenRow]],
+    report: Report,
 ) -> Any:
+    """Make the trainer of a model and its tokenizer for (training rows, validation rows)."""
     import datasets
     from transformers import PrinterCallback
     from transformers.utils import logging
@@ -126,20 +148,23 @@ def _trainer(
     from rag_ft.training.checkpoints import CheckpointMarker, MetricsFile
     from rag_ft.training.collate import Collator
     from rag_ft.training.progress import LossGuard, MemoryTrim, PlainProgress
-    from rag_ft.training.trainer import SharedContextTrainer, lora_config, sft_config
+    from rag_ft.training.trainer import SharedContextTrainer, TrainerFacts, lora_config, sft_config
 
     logging.set_verbosity_error()
     show_bar = sys.stderr.isatty()
+    facts = TrainerFacts(
+        name=recipe.name,
+        folder=run.training / "checkpoints",
+        seed=recipe.seed,
+        dtype=dtype_name(recipe.model.dtype),
+        watch=bool(tokens[1]),
+        show_bar=show_bar,
+    )
     trainer = SharedContextTrainer(
         model=loaded[0],
-        args=sft_config(
-            recipe.training,
-            run.training / "checkpoints",
-            recipe.seed,
-            dtype=dtype_name(recipe.model.dtype),
-            show_bar=show_bar,
-        ),
-        train_dataset=datasets.Dataset.from_list([row.columns() for row in tokens]),
+        args=sft_config(recipe.training, facts),
+        train_dataset=datasets.Dataset.from_list([row.columns() for row in tokens[0]]),
+        eval_dataset=datasets.Dataset.from_list([row.columns() for row in tokens[1]]) if tokens[1] else None,
         data_collator=Collator(),
         peft_config=lora_config(recipe.model.lora),
         processing_class=loaded[1],

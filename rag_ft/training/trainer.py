@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
+from data_builders.errors import RagFtError
 from rag_ft.models.settings import LoraSettings
 from rag_ft.training.collate import shared_attention
 from rag_ft.training.rows import IGNORED
 from rag_ft.training.settings import TrainingSettings
 
 
-def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, dtype: str, show_bar: bool) -> SFTConfig:
+@dataclass(frozen=True)
+class TrainerFacts:
+    """What the trainer's configuration takes from outside the `training` section.
+
+    `dtype` is the type of the base weights; `watch` is whether there are validation rows.
+    """
+
+    name: str
+    folder: Path
+    seed: int
+    dtype: str
+    watch: bool
+    show_bar: bool
+
+
+def sft_config(settings: TrainingSettings, facts: TrainerFacts) -> SFTConfig:
     """Return the SFTConfig of a recipe. Fields under `training.trainer` win over the defaults set here.
 
-    Adapters are kept in float32 and multiplied in `dtype`, the type of the base weights.
+    Adapters are kept in float32 and multiplied in the type of the base weights.
     """
     import torch
 
     cuda = torch.cuda.is_available()
     fields: dict[str, Any] = {
-        "output_dir": str(folder),
+        "output_dir": str(facts.folder),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "learning_rate": settings.learning_rate,
@@ -32,22 +49,29 @@ def sft_config(settings: TrainingSettings, folder: Path, seed: int, *, dtype: st
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "gradient_checkpointing": cuda,  # on the CPU memory is not the limit, time is
         "use_cpu": not cuda,
-        "bf16": dtype == "bfloat16",
-        "fp16": dtype == "float16",
+        "bf16": facts.dtype == "bfloat16",
+        "fp16": facts.dtype == "float16",
         "dataloader_pin_memory": cuda,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # would log 0 for a loss that is not a number, and the guard would sleep
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "save_total_limit": 2,
+        "run_name": facts.name,
+        "eval_strategy": "steps" if facts.watch else "no",
+        "eval_steps": settings.save_steps,
+        "prediction_loss_only": True,
         "report_to": list(settings.report_to) or "none",
-        "seed": seed,
-        "data_seed": seed,
-        "disable_tqdm": not show_bar,
+        "seed": facts.seed,
+        "data_seed": facts.seed,
+        "disable_tqdm": not facts.show_bar,
         **settings.trainer,
     }
     ours = {"max_length": None, "remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}}
-    return SFTConfig(**fields | ours)
+    try:
+        return SFTConfig(**fields | ours)
+    except (TypeError, ValueError) as error:
+        raise RagFtError(f"training.trainer holds a value TRL does not take: {str(error).splitlines()[0]}") from error
 
 
 def lora_config(settings: LoraSettings) -> Any:
@@ -60,7 +84,8 @@ def lora_config(settings: LoraSettings) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
+        # PEFT reads a text other than all-linear as a regular expression
+        target_modules=modules if modules == "all-linear" else [modules] if isinstance(modules, str) else list(modules),
     )
 
 
@@ -77,7 +102,7 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         tokens = int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
         lengths = inputs.pop("lengths", None)
         if lengths is not None:
-            mask, positions = shared_attention(lengths, inputs["input_ids"].shape[1], model_dtype(model))
+            mask, positions = shared_attention(lengths, inputs["input_ids"].shape[1], model_dtype(self.model))
             inputs = {**inputs, "attention_mask": mask, "position_ids": positions}
         mode = "train" if self.model.training else "eval"
         seen = int(vars(self)["_total_train_tokens"])
