@@ -16,9 +16,10 @@ from data_builders.records import Passage
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.choose import choose_engine, stop_ids
 from rag_ft.generation.separate import SeparateEngine
-from rag_ft.generation.tree import TreeEngine, supports
+from rag_ft.generation.tree import TreeEngine
 from rag_ft.models import attention
 from rag_ft.models.load import load_model, load_tokenizer
+from rag_ft.models.segment_tree import allows_trees
 from rag_ft.models.settings import ModelSettings
 from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.encode import Encoder
@@ -181,7 +182,7 @@ def recurrent() -> Any:
 def test_trees_need_attention_without_a_window_shorter_than_the_prompts(
     config: Any, longest: int, expected: bool
 ) -> None:
-    assert supports(config(), longest) is expected
+    assert allows_trees(config(), longest) is expected
 
 
 def test_the_engine_follows_recipe_model_and_length(tiny_llama: Any) -> None:

@@ -315,7 +315,9 @@ def test_abstention_is_the_sentence_at_the_start(output: str, abstained: bool) -
         ("Answer:", None, False),
         ("answer: 1801", "1801", True),
         ("[1] It dates Aldo.\nAnswer: 1801\nAnd more", "1801", True),
-        ("[1] It dates Aldo. Answer: 1801", None, False),
+        ("[1] It dates Aldo. Answer: 1801", "[1] It dates Aldo. Answer: 1801", False),
+        ("[1] It dates Aldo.\nIt was 1801.", "It was 1801.", False),
+        ("Answer:\n1801", "1801", True),
         ("[9999999999999999999999] x\nAnswer: 1801", "1801", True),
         ("Answer: 1801\nAnswer: 1802", "1801", True),
     ],
@@ -350,16 +352,23 @@ def test_the_hash_changes_with_every_setting_and_every_word(monkeypatch: pytest.
     for name, other in [
         ("TEMPLATE_VERSION", 99),
         ("CLOSED_BOOK", "Answer."),
-        ("NO_EVIDENCE", "nothing"),
-        ("NO_PASSAGE_RELEVANT", "None."),
         ("INSTRUCTIONS", {**templates.INSTRUCTIONS, "answer": "Answer. {abstention}"}),
         ("passage_text", lambda number, title, text, show: f"({number}) {text}\n"),
         ("question_text", lambda question: f"Q: {question}"),
-        ("question_ahead_text", lambda question: f"Q: {question}\n"),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(templates, name, other)
             hashes.append(prompt_hash(PromptSettings()))
+    for name, other, where in [
+        ("NO_EVIDENCE", "nothing", {"style": "self_reasoning"}),
+        ("NO_PASSAGE_RELEVANT", "None.", {"style": "reasoning"}),
+        ("question_ahead_text", lambda question: f"Q: {question}\n", {"question_position": "before"}),
+    ]:
+        hashes.append(prompt_hash(PromptSettings.model_validate(where)))
+        with monkeypatch.context() as patch:
+            patch.setattr(templates, name, other)
+            hashes.append(prompt_hash(PromptSettings.model_validate(where)))
+    hashes.remove(prompt_hash(PromptSettings(style="reasoning")))  # stands among the chosen as well
     assert len(set(hashes)) == len(hashes)
 
 

@@ -29,7 +29,7 @@ from rag_ft.training.fit import fit_row
 from rag_ft.training.rows import IGNORED, TokenRow, encode_row
 from rag_ft.training.run import token_rows
 from rag_ft.training.settings import TrainingSettings
-from rag_ft.training.trainer import SharedContextTrainer, lora_config, loss_at_labels, sft_config
+from rag_ft.training.trainer import SharedContextTrainer, TrainerFacts, lora_config, loss_at_labels, sft_config
 
 # labels
 
@@ -209,7 +209,9 @@ def trainer(model: Any, folder: Path, rows: Sequence[TokenRow], **changes: Any) 
     fields: dict[str, Any] = {"max_steps": 2, "trainer": {"save_strategy": "no"}, **changes}
     return SharedContextTrainer(
         model=model,
-        args=sft_config(TrainingSettings.model_validate(fields), folder, 1, dtype="float32", show_bar=False),
+        args=sft_config(
+            TrainingSettings.model_validate(fields), TrainerFacts("test", folder, 1, "float32", False, False)
+        ),
         train_dataset=datasets.Dataset.from_list([each.columns() for each in rows]),
         data_collator=Collator(),
         peft_config=lora_config(LoraSettings(rank=4, alpha=8)),
