@@ -14,6 +14,10 @@ import pytest
 import yaml
 from tiny_model import contents, copied_run, leftovers, tiny_recipe, tiny_run, tiny_settings
 
+from data_builders.build import data_paths
+from data_builders.errors import RagFtError
+from data_builders.records import read_context_rows
+
 Verb = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
 VERBS_WITH_RECIPE = ("check", "build", "inspect", "train", "evaluate", "report", "run")
@@ -172,6 +176,28 @@ def test_damaged_data_name_the_file_and_the_command_that_builds_it(
     assert str(run / "data") in message
     assert "rag-ft build" in message
     assert not (run / "evaluation" / "scores.json").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_reader_of_damaged_rows_names_the_file(built_data: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "rows.parquet"
+    shutil.copyfile(data_paths(built_data).labels["train"], path)
+    assert len(list(read_context_rows(path))) == 12
+    DAMAGE[damage](path)
+    with pytest.raises(RagFtError, match="^cannot read ") as caught:
+        list(read_context_rows(path))
+    assert str(path) in str(caught.value)
+    assert "rag-ft build" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "inspect"])
+def test_data_of_other_settings_are_refused(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, verb: str
+) -> None:
+    recipe = tiny_run(tmp_path, tiny_weights, built_data)
+    assert "pools (settings changed: depth)" in refused(verb, recipe, "data.depth=7")
+    assert not any((tmp_path / "runs" / "tiny" / part).exists() for part in ("training", "evaluation"))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

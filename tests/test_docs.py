@@ -172,7 +172,7 @@ class TestDataSample:
 
     def test_labels_are_those_of_one_context_in_each_style(self, sample):
         paths, _, shown = sample
-        asked = next(text for text in shown if text.startswith("For which product")).strip()
+        asked = next(text for text in shown if text.startswith("From which year")).strip()
         rows = read_context_rows(paths.labels["train"])
         row = next(row for row in rows if any(question.question == asked for question in row.questions))
         label = next(question.label for question in row.questions if question.question == asked)

@@ -124,6 +124,17 @@ def test_restart_trains_anew_from_another_recipe(
     assert max(json.loads(line).get("learning_rate", 0) for line in metrics.read_text().splitlines()) == 1e-3
 
 
+def test_validation_rows_are_watched_while_training(tiny_weights: Path, tmp_path: Path, run_verb: Verb) -> None:
+    recipe = tiny_recipe(tmp_path, tiny_weights)
+    changes = ["data.source.questions.validation=3", "training.save_steps=5"]
+    assert run_verb("build", recipe, *changes)[0] == 0
+    assert run_verb("train", recipe, *changes)[0] == 0
+    lines = (tmp_path / "runs" / "tiny" / "training" / "metrics.jsonl").read_text().splitlines()
+    watched = {row["step"]: row["eval_loss"] for row in map(json.loads, lines) if "eval_loss" in row}
+    assert set(watched) >= {5, 10}
+    assert watched[10] < watched[5]
+
+
 # inspect
 
 

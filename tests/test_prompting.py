@@ -339,37 +339,52 @@ def test_no_output_makes_the_parser_raise(output: str) -> None:
 # the contract
 
 
-def test_the_hash_changes_with_every_setting_and_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_changes_with_every_setting() -> None:
     chosen = [
         {},
         {"style": "reasoning"},
+        {"style": "self_reasoning"},
         {"question_position": "both"},
+        {"question_position": "before"},
         {"titles": False},
         {"abstention": "Nobody knows."},
     ]
     hashes = [prompt_hash(PromptSettings.model_validate(changes)) for changes in chosen]
+    assert len(set(hashes)) == len(hashes)
     assert hashes[0] == prompt_hash(PromptSettings())
-    for name, other in [
-        ("TEMPLATE_VERSION", 99),
-        ("CLOSED_BOOK", "Answer."),
-        ("INSTRUCTIONS", {**templates.INSTRUCTIONS, "answer": "Answer. {abstention}"}),
-        ("passage_text", lambda number, title, text, show: f"({number}) {text}\n"),
-        ("question_text", lambda question: f"Q: {question}"),
-    ]:
-        with monkeypatch.context() as patch:
-            patch.setattr(templates, name, other)
-            hashes.append(prompt_hash(PromptSettings()))
-    for name, other, where in [
+
+
+def other_instructions(style: str) -> dict[str, str]:
+    return {**templates.INSTRUCTIONS, style: "Answer. {abstention}"}
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "changes"),
+    [
+        ("TEMPLATE_VERSION", 99, {}),
+        ("CLOSED_BOOK", "Answer.", {}),
         ("NO_EVIDENCE", "nothing", {"style": "self_reasoning"}),
         ("NO_PASSAGE_RELEVANT", "None.", {"style": "reasoning"}),
+        ("INSTRUCTIONS", other_instructions("answer"), {}),
+        ("INSTRUCTIONS", other_instructions("self_reasoning"), {"style": "self_reasoning"}),
+        ("passage_text", lambda number, title, text, show: f"({number}) {text}\n", {}),
+        ("question_text", lambda question: f"Q: {question}", {}),
         ("question_ahead_text", lambda question: f"Q: {question}\n", {"question_position": "before"}),
-    ]:
-        hashes.append(prompt_hash(PromptSettings.model_validate(where)))
-        with monkeypatch.context() as patch:
-            patch.setattr(templates, name, other)
-            hashes.append(prompt_hash(PromptSettings.model_validate(where)))
-    hashes.remove(prompt_hash(PromptSettings(style="reasoning")))  # stands among the chosen as well
-    assert len(set(hashes)) == len(hashes)
+    ],
+)
+def test_the_hash_changes_with_every_word_that_is_written(
+    monkeypatch: pytest.MonkeyPatch, word: str, other: Any, changes: dict[str, Any]
+) -> None:
+    chosen = PromptSettings.model_validate(changes)
+    before = prompt_hash(chosen)
+    monkeypatch.setattr(templates, word, other)
+    assert prompt_hash(chosen) != before
+
+
+def test_the_hash_of_a_style_does_not_depend_on_the_words_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prompt_hash(PromptSettings())
+    monkeypatch.setattr(templates, "INSTRUCTIONS", other_instructions("reasoning"))
+    assert prompt_hash(PromptSettings()) == before
 
 
 def test_a_contract_is_kept_by_the_same_prompt_and_broken_by_another(tmp_path: Any) -> None:

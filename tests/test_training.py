@@ -207,6 +207,7 @@ def trainer(model: Any, folder: Path, rows: Sequence[TokenRow], **changes: Any) 
     import datasets
 
     fields: dict[str, Any] = {"max_steps": 2, "trainer": {"save_strategy": "no"}, **changes}
+    facts = TrainerFacts(name="tiny", folder=folder, seed=1, dtype="float32", watch=False, show_bar=False)
     return SharedContextTrainer(
         model=model,
         args=sft_config(
