@@ -184,7 +184,7 @@ def test_a_reader_of_damaged_rows_names_the_file(built_data: Path, tmp_path: Pat
     shutil.copyfile(data_paths(built_data).labels["train"], path)
     assert len(list(read_context_rows(path))) == 12
     DAMAGE[damage](path)
-    with pytest.raises(RagFtError, match="^cannot read ") as caught:
+    with pytest.raises(RagFtError, match="cannot read") as caught:
         list(read_context_rows(path))
     assert str(path) in str(caught.value)
     assert "rag-ft build" in str(caught.value)

@@ -210,9 +210,7 @@ def trainer(model: Any, folder: Path, rows: Sequence[TokenRow], **changes: Any) 
     facts = TrainerFacts(name="tiny", folder=folder, seed=1, dtype="float32", watch=False, show_bar=False)
     return SharedContextTrainer(
         model=model,
-        args=sft_config(
-            TrainingSettings.model_validate(fields), TrainerFacts("test", folder, 1, "float32", False, False)
-        ),
+        args=sft_config(TrainingSettings.model_validate(fields), facts),
         train_dataset=datasets.Dataset.from_list([each.columns() for each in rows]),
         data_collator=Collator(),
         peft_config=lora_config(LoraSettings(rank=4, alpha=8)),
