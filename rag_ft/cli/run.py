@@ -17,18 +17,19 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     from data_builders.build import build_data
     from data_builders.files import write_json
     from rag_ft.cli import report
+    from rag_ft.evaluation.run import evaluate
+    from rag_ft.models.weights import resolve_weights
     from rag_ft.recipe.load import load_recipe
     from rag_ft.report.terminal import terminal_table
     from rag_ft.runs import open_run, run_folder
+    from rag_ft.training.run import train
 
     began = time.monotonic()
     loaded = load_recipe(recipe, overrides or ())
     from_nothing = not run_folder(loaded).root.exists()
     folder = open_run(loaded, restart=restart)
+    resolve_weights(loaded.model.weights, loaded.model.revision)  # a wrong name is said before anything is built
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
-    from rag_ft.evaluation.run import evaluate  # after the build: what needs torch is imported when it is needed
-    from rag_ft.training.run import train
-
     train(loaded, folder, typer.echo)
     scores = evaluate(loaded, folder, typer.echo)
     report.write(loaded, folder, " ".join(["rag-ft run", recipe, *(overrides or ())]))
