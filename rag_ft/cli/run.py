@@ -27,8 +27,8 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     began = time.monotonic()
     loaded = load_recipe(recipe, overrides or ())
     from_nothing = not run_folder(loaded).root.exists()
+    resolve_weights(loaded.model.weights, loaded.model.revision)  # a wrong name is said before anything is written
     folder = open_run(loaded, restart=restart)
-    resolve_weights(loaded.model.weights, loaded.model.revision)  # a wrong name is said before anything is built
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
     train(loaded, folder, typer.echo)
     scores = evaluate(loaded, folder, typer.echo)
