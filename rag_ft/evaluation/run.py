@@ -21,7 +21,7 @@ from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokeni
 from rag_ft.models.weights import Weights, resolve_weights
 from rag_ft.progress import Progress
 from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
-from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.prompting.parse import parse_output
 from rag_ft.recipe.settings import Recipe
 from rag_ft.report.examples import choose_examples
@@ -148,12 +148,11 @@ def _fingerprint(setup: _Setup, kind: str) -> str:
 
 def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[Point]], kind: str) -> None:
     settings, encoder = setup.recipe.evaluation, setup.encoder
-    by_key = {_request_key(point): point for group in missing for point in group}
+    asked: dict[str, list[Point]] = {}  # request -> every point with that very prompt
+    groups = [_requests(group, encoder, asked) for group in missing]
     # Prompts of different orders share too little to pay for a longer sequence: one group per question and system.
     groups = [
-        [Request(_request_key(point), encoder.prompt(point.pool.question, point.texts())) for point in same]
-        for group in missing
-        for _, same in groupby(group, key=lambda point: point.system)
+        list(same) for group in groups for _, same in groupby(group, key=lambda request: asked[request.key][0].system)
     ]
     model = load_model(setup.recipe.model, setup.weights).eval()
     if kind == "tuned":
@@ -168,12 +167,18 @@ def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[
     )
     with Progress("prompts", sum(map(len, groups)), setup.report) as progress:
         for batch in engine.generate(groups):
-            store.append([_prediction(by_key[answer.key], answer, encoder) for answer in batch])
+            store.append([_prediction(point, answer, encoder) for answer in batch for point in asked[answer.key]])
             progress.advance(len(batch))
 
 
-def _request_key(point: Point) -> str:
-    return "\x1f".join(map(str, point.key))
+def _requests(group: Sequence[Point], encoder: Encoder, asked: dict[str, list[Point]]) -> list[Request]:
+    """Return the different prompts of a question; systems that show the same passages alike ask once."""
+    requests: dict[tuple[Ids, ...], Request] = {}
+    for point in group:
+        segments = encoder.prompt(point.pool.question, point.texts())
+        request = requests.setdefault(segments, Request("\x1f".join(map(str, point.key)), segments))
+        asked.setdefault(request.key, []).append(point)
+    return list(requests.values())
 
 
 def _prediction(point: Point, answer: Generation, encoder: Encoder) -> Prediction:
