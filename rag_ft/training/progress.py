@@ -62,7 +62,7 @@ class MemoryTrim(TrainerCallback):  # type: ignore[misc]
     step although it uses no more than in its first.
     """
 
-    EVERY_STEPS = 2
+    EVERY_STEPS = 4
 
     def __init__(self) -> None:
         self.trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
