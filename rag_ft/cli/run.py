@@ -18,6 +18,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     from data_builders.files import write_json
     from rag_ft.cli import report
     from rag_ft.evaluation.run import evaluate
+    from rag_ft.memory import give_back
     from rag_ft.models.weights import resolve_weights
     from rag_ft.recipe.load import load_recipe
     from rag_ft.report.terminal import terminal_table
@@ -31,6 +32,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     folder = open_run(loaded, restart=restart)
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
     train(loaded, folder, typer.echo)
+    give_back()  # model and optimizer are no longer needed; evaluation loads its own
     scores = evaluate(loaded, folder, typer.echo)
     report.write(loaded, folder, " ".join(["rag-ft run", recipe, *(overrides or ())]))
     Console().print(terminal_table(scores))

@@ -17,6 +17,7 @@ from rag_ft.evaluation.scores import score_predictions
 from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.choose import choose_engine
+from rag_ft.memory import give_back
 from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
 from rag_ft.models.weights import Weights, resolve_weights
 from rag_ft.progress import Progress
@@ -169,6 +170,7 @@ def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[
         for batch in engine.generate(groups):
             store.append([_prediction(point, answer, encoder) for answer in batch for point in asked[answer.key]])
             progress.advance(len(batch))
+            give_back(collect=False)
 
 
 def _requests(group: Sequence[Point], encoder: Encoder, asked: dict[str, list[Point]]) -> list[Request]:
