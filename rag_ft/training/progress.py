@@ -57,7 +57,7 @@ class PlainProgress(TrainerCallback):  # type: ignore[misc]
 class MemoryTrim(TrainerCallback):  # type: ignore[misc]
     """Gives freed memory back now and then: often enough to stay small, seldom enough to cost little time."""
 
-    EVERY_STEPS = 4
+    EVERY_STEPS = 2
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Give back when it is time."""
