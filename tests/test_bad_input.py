@@ -216,6 +216,16 @@ def test_build_mends_damaged_data_to_the_same_bytes(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("verb", ["inspect", "train"])
+def test_data_of_another_recipe_are_not_taken_for_this_one(
+    refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, verb: str
+) -> None:
+    recipe = tiny_run(tmp_path, tiny_weights, built_data)
+    message = refused(verb, recipe, "data.contexts.order=retrieved")
+    assert "contexts (settings changed: contexts)" in message
+    assert "rag-ft build" in message
+
+
 @pytest.mark.parametrize("verb", ["inspect", "train", "evaluate", "report"])
 def test_a_verb_before_its_time_names_the_one_that_comes_first(
     refused: Refused, tiny_weights: Path, tmp_path: Path, verb: str

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,13 @@ def test_two_hops_are_answerable_only_with_both_passages() -> None:
     settings = EvaluationSettings(passages=(1, 2), gold=("kept",), references=("gold_only",))
     found = list(points(pool("abc", gold="a", missed="x"), settings.systems[:1], settings))
     assert [(letters(point.shown), point.answerable) for point in found] == [("a", False), ("ax", True), ("ax", True)]
+
+
+def test_recall_is_of_the_passages_shown_where_two_retrievers_take_turns() -> None:
+    turns = pool("AB", gold="B")
+    both_first = [replace(passage, rank=1) for passage in turns.passages]  # each retriever ranks its own first
+    rows = recall_rows([replace(turns, passages=tuple(both_first))], (1, 2))
+    assert [row["recall"] for row in rows if row["group"] == "all"] == [0, 1]
 
 
 def test_recall_counts_questions_whose_gold_is_all_found() -> None:

@@ -191,6 +191,17 @@ def test_drops_and_retention_follow_the_curve():
     assert ratios == {"base": pytest.approx(1 / 3, abs=1e-6), "tuned": 1.5}
 
 
+def test_falls_with_gold_kept_leave_out_what_cannot_be_answered_at_every_count():
+    two_hop = [
+        replace(row, group="two_hop", answerable=row.passages > 1)
+        for row in sweep("base", {1: "00", 5: "11"}, prefix="t")
+    ]
+    scores = score(sweep("base", {1: "1111", 5: "1100"}) + two_hop)
+    everyone = find(scores["retention"], group="all")
+    assert (everyone["n"], everyone["ratio"]) == (4, 0.5)  # with all six it would be 4 right at 5 over 4 right at 1
+    assert find(scores["cells"], group="all", passages=5)["n"] == 6
+
+
 def test_retention_of_a_system_that_starts_at_nothing_is_null():
     assert find(score(sweep("base", {1: "00", 5: "11"}))["retention"], group="all")["ratio"] is None
 

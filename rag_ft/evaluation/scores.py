@@ -74,21 +74,31 @@ def score_predictions(
         "retention": [],
     }
     for gold in dict.fromkeys(row.gold for row in predictions):
-        points = _points([row for row in predictions if row.gold == gold])
-        common = set.intersection(*(set(rows) for rows in points.values()))
-        if not common:
-            raise RagFtError(
-                f"no question has been answered at every point of gold mode {gold!r}, so nothing can be compared. "
-                "Run `rag-ft evaluate RECIPE` again; it continues where it stopped."
-            )
-        for group, ids in groups.items():
-            if shared := sorted(common & ids):
-                _add_cells(scores, _grid(gold, group, points, shared, bootstrap), baseline)
-                if gold in SWEEP_MODES:
-                    _add_falls(
-                        scores, _grid(gold, group, points, _comparable(gold, points, shared), bootstrap), baseline
-                    )
+        _add_mode(scores, gold, [row for row in predictions if row.gold == gold], groups, bootstrap)
     return scores
+
+
+def _add_mode(
+    scores: dict[str, Any],
+    gold: str,
+    predictions: Sequence[Prediction],
+    groups: Mapping[str, set[str]],
+    bootstrap: Bootstrap,
+) -> None:
+    """Add the cells, differences, falls and retentions of one gold mode, on the questions all its points share."""
+    points = _points(predictions)
+    common = set.intersection(*(set(rows) for rows in points.values()))
+    if not common:
+        raise RagFtError(
+            f"no question has been answered at every point of gold mode {gold!r}, so nothing can be compared. "
+            "Run `rag-ft evaluate RECIPE` again; it continues where it stopped."
+        )
+    for group, ids in groups.items():
+        if shared := sorted(common & ids):
+            _add_cells(scores, _grid(gold, group, points, shared, bootstrap), scores["baseline"])
+            if gold in SWEEP_MODES:
+                comparable = _comparable(gold, points, shared)
+                _add_falls(scores, _grid(gold, group, points, comparable, bootstrap), scores["baseline"])
 
 
 def _comparable(gold: str, points: Mapping[Point, Mapping[str, Prediction]], ids: list[str]) -> list[str]:
