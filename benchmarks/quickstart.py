@@ -80,7 +80,9 @@ def readme_block(scores: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
             f"Tuned minus base at {counts[-1]} passages: {100 * gain['mean']:+.0f} points (95 % interval "
             f"{100 * gain['low']:.0f} to {100 * gain['high']:.0f}), {scores['questions'][GROUP]} one-hop questions "
             "about an invented world, evidence always shown, none of its people or places seen in training. "
-            f"{cost['minutes']:.0f} minutes and {cost['peak_memory_gb']:.1f} GB on two CPU cores.",
+            f"{cost['minutes']:.0f} minutes and {cost['peak_memory_gb']:.1f} GB on two CPU cores. "
+            "The settings were chosen on this world: [how far the numbers reach]"
+            "(docs/quickstart.md#how-far-the-numbers-reach).",
         ]
     )
 

@@ -116,7 +116,7 @@ class TestPages:
         for number, text in enumerate(blocks(page, "yaml")):
             file = tmp_path / f"{number}.yaml"
             file.write_text(text)
-            load_recipe(file)
+            assert load_recipe(file).name
 
     def test_settings_tables_are_those_of_the_classes(self):
         page = (ROOT / "docs/recipe.md").read_text()
