@@ -42,6 +42,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 _DISK_ERRNOS = {28, 30, 122}  # no space left, read-only file system, quota exceeded
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: RAG_FT_CACHE, else rag-ft in the user's cache folder."""
+    base = os.environ.get("RAG_FT_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rag-ft"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically, keys in the order given."""
     with atomic_path(path) as temporary:

@@ -21,11 +21,20 @@ from data_builders.files import atomic_path
 
 @dataclass(frozen=True)
 class Passage:
-    """The unit of retrieval."""
+    """The unit of retrieval. Rows that show passages keep id, title and text; the corpus keeps all fields.
+
+    Attributes:
+        document: the file or article it was cut from, empty where the source does not say.
+        page: its page in that file, counted from 1; 0 where there are none.
+        split: the one split whose corpus it belongs to; empty for every split's.
+    """
 
     id: str
     title: str
     text: str
+    document: str = ""
+    page: int = 0
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,14 @@ class Question:
     """A question with gold annotations.
 
     Attributes:
-        answers: accepted answers; the first is the one a label writes, the others are aliases.
+        answers: accepted answers; the first is the one a label writes, the others are aliases. With neither answers
+            nor gold the question is annotated as unanswerable (SQuAD 2.0).
         gold: ids of the passages annotated as holding the answer; all of them are needed (two for two hops).
         evidence: one or more quotes per gold passage, empty where the source has none.
         analysis: one or two sentences from evidence to answer, empty where the source has none.
         source: the data set it comes from.
         group: the slice it is reported under, for example `one_hop`.
+        split: where the source puts it; empty leaves that to `data.splits`.
     """
 
     id: str
@@ -58,11 +69,41 @@ class Question:
     analysis: str = ""
     source: str = ""
     group: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a retriever of the source's own ranked for one question, best first (`ctxs` of DPR and the like)."""
+
+    question: str
+    retriever: str
+    passages: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """Where a passage came from, for one question. `rank` counts from 1."""
+
+    retriever: str
+    rank: int
+    score: float
 
 
 @dataclass(frozen=True)
 class PoolPassage:
-    """A retrieved passage. `rank` counts from 1; gold passages the retriever missed are appended with rank 0."""
+    """A passage of a pool.
+
+    Attributes:
+        is_gold: annotated as holding the answer.
+        has_answer: contains an accepted answer.
+        retriever: who put it at this place; `gold` where nobody found it.
+        rank: place given by that retriever, from 1; 0 for gold that nobody found, which stands at the end.
+        score: that retriever's score.
+        guard: why it may not be a negative (`gold`, `answer`, `near_duplicate`, `cross_encoder`); empty if it may.
+        found: every retriever that found it.
+    """
 
     id: str
     title: str
@@ -72,6 +113,8 @@ class PoolPassage:
     retriever: str
     rank: int
     score: float
+    guard: str = ""
+    found: tuple[Retrieved, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,15 +127,6 @@ class Pool:
     source: str
     group: str
     passages: tuple[PoolPassage, ...]
-
-
-@dataclass(frozen=True)
-class Retrieved:
-    """Where a shown passage came from, for one question."""
-
-    retriever: str
-    rank: int
-    score: float
 
 
 @dataclass(frozen=True)
@@ -166,7 +200,15 @@ _LABEL = pa.struct(
     ]
 )
 
-PASSAGE_SCHEMA = pa.schema(_PASSAGE)
+PASSAGE_SCHEMA = pa.schema([*_PASSAGE, ("document", _TEXT), ("page", pa.int32()), ("split", _TEXT)])
+RANKING_SCHEMA = pa.schema(
+    [
+        ("question", _TEXT),
+        ("retriever", _TEXT),
+        ("passages", pa.list_(_TEXT)),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
 QUESTION_SCHEMA = pa.schema(
     [
         ("id", _TEXT),
@@ -177,6 +219,7 @@ QUESTION_SCHEMA = pa.schema(
         ("analysis", _TEXT),
         ("source", _TEXT),
         ("group", _TEXT),
+        ("split", _TEXT),
     ]
 )
 POOL_SCHEMA = pa.schema(
@@ -188,7 +231,18 @@ POOL_SCHEMA = pa.schema(
         ("group", _TEXT),
         (
             "passages",
-            pa.list_(pa.struct([*_PASSAGE, ("is_gold", pa.bool_()), ("has_answer", pa.bool_()), *_RETRIEVED])),
+            pa.list_(
+                pa.struct(
+                    [
+                        *_PASSAGE,
+                        ("is_gold", pa.bool_()),
+                        ("has_answer", pa.bool_()),
+                        *_RETRIEVED,
+                        ("guard", _TEXT),
+                        ("found", pa.list_(pa.struct(_RETRIEVED))),
+                    ]
+                )
+            ),
         ),
     ]
 )
@@ -219,10 +273,11 @@ CONTEXT_SCHEMA = pa.schema(
     ]
 )
 
-Record = Passage | Question | Pool | ContextRow
+Record = Passage | Question | Ranking | Pool | ContextRow
 _SCHEMAS: dict[type, pa.Schema] = {
     Passage: PASSAGE_SCHEMA,
     Question: QUESTION_SCHEMA,
+    Ranking: RANKING_SCHEMA,
     Pool: POOL_SCHEMA,
     ContextRow: CONTEXT_SCHEMA,
 }
@@ -291,10 +346,19 @@ def read_questions(path: Path) -> Iterator[Question]:
         yield Question(**{**row, "answers": tuple(row["answers"]), "gold": tuple(row["gold"]), "evidence": evidence})
 
 
+def read_rankings(path: Path) -> Iterator[Ranking]:
+    """Stream the rankings that a source brought along from Parquet."""
+    for row in read_rows(path, Ranking):
+        yield Ranking(**{**row, "passages": tuple(row["passages"]), "scores": tuple(row["scores"])})
+
+
 def read_pools(path: Path) -> Iterator[Pool]:
     """Stream pools from Parquet."""
     for row in read_rows(path, Pool):
-        passages = tuple(PoolPassage(**item) for item in row["passages"])
+        passages = tuple(
+            PoolPassage(**{**item, "found": tuple(Retrieved(**place) for place in item["found"])})
+            for item in row["passages"]
+        )
         yield Pool(**{**row, "answers": tuple(row["answers"]), "passages": passages})
 
 

@@ -1,55 +1,55 @@
-"""Retrievers behind one small protocol, chosen by `kind`."""
+"""Retrievers behind one small protocol, chosen by `kind`. Settings are in settings.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import Field
+if TYPE_CHECKING:
+    import numpy as np
 
-from data_builders.records import Passage
-from data_builders.settings import Settings
-
-
-class Bm25Settings(Settings):
-    """Okapi BM25 in Lucene's form, through bm25s."""
-
-    kind: Literal["bm25"] = "bm25"
-    """Sparse retrieval; no model, no GPU."""
-    k1: Annotated[float, Field(ge=0)] = 0.9
-    """Term-frequency saturation."""
-    b: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Length normalisation, 0 (none) to 1 (full)."""
-    stemmer: Literal["english", "german", "french", "spanish", "none"] = "english"
-    """Snowball stemmer of the passages' language."""
-    stopwords: Literal["en", "de", "fr", "es", "none"] = "en"
-    """Stop words that are left out of the index and the queries."""
+    from data_builders.corpus import Corpus
 
 
-RetrieverSettings = Bm25Settings  # a union discriminated by `kind` as soon as there is a second retriever
+@dataclass(frozen=True)
+class Query:
+    """What a retriever is asked: the question's id (for rankings made elsewhere) and its text."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a retriever found for one query, best first, ties by position: positions (int32) and scores (float32)."""
+
+    positions: np.ndarray[Any, Any]
+    scores: np.ndarray[Any, Any]
 
 
 class Retriever(Protocol):
-    """Indexes the passages of one split once, then ranks them for batches of queries."""
+    """Indexes a corpus once into a folder, then ranks it for batches of queries.
 
-    def index(self, passages: Sequence[Passage]) -> None:
-        """Take the corpus; positions in it are what `search` returns."""
+    `build` may be killed at any time and called again on the same folder; it goes on where it stopped.
+    """
+
+    parallel: bool
+    """Whether several processes may each open the index and search their share of the queries."""
+
+    def index_settings(self) -> dict[str, Any]:
+        """Return all that the index depends on beside the corpus; settings of searching alone are not part of it."""
         ...
 
-    def search(self, queries: list[str], depth: int) -> list[list[tuple[int, float]]]:
-        """Return, per query, at most `depth` (position in the corpus, score), best first, ties by position."""
+    def build(self, corpus: Corpus, folder: Path, report: Callable[[str], None]) -> None:
+        """Write the index of `corpus` into `folder`, which exists."""
         ...
 
+    def open(self, corpus: Corpus, folder: Path) -> None:
+        """Load the index that `build` wrote, memory-mapped where possible."""
+        ...
 
-def open_retriever(settings: RetrieverSettings) -> Retriever:
-    """Return the retriever a recipe asks for, without an index yet."""
-    from data_builders.retrievers.bm25 import Bm25  # brings numpy and bm25s, which `rag-ft check` does without
-
-    return {"bm25": Bm25}[settings.kind](settings)
-
-
-def retriever_names(settings: Sequence[RetrieverSettings]) -> list[str]:
-    """Name each retriever by its kind, a second one of the same kind with a number: bm25, bm25-2."""
-    kinds = [one.kind for one in settings]
-    earlier = [kinds[:place].count(kind) for place, kind in enumerate(kinds)]
-    return [kind if not before else f"{kind}-{before + 1}" for kind, before in zip(kinds, earlier, strict=True)]
+    def search(self, queries: Sequence[Query], depth: int) -> list[Found]:
+        """Return, per query, at most `depth` passages. The answer to a query does not depend on its neighbours."""
+        ...

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Protocol
 
-from data_builders.records import Passage, Question
+from pydantic import Field
+
+from data_builders.manifest import Tally
 from data_builders.sources.invented_world import InventedWorld, InventedWorldSettings
+from data_builders.sources.rows import SourceRecord
 
-Split = Literal["train", "validation", "test"]
-SourceSettings = InventedWorldSettings  # a union discriminated by `kind` as soon as there is a second source
+SourceSettings = Annotated[InventedWorldSettings, Field(discriminator="kind")]
 
 
 class Source(Protocol):
-    """Passages and annotated questions of each split. Iterating twice gives the same records."""
+    """Passages, annotated questions and rankings of one data set. Iterating twice gives the same records."""
 
-    def passages(self, split: Split) -> Iterator[Passage]:
-        """The retrieval corpus of a split."""
+    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+        """Stream everything, in any order; `Question.gold` and rankings name passages by id.
+
+        A passage may come again with the same text (counted later). Ids need to be unique within the source only.
+        `split` is set where the source knows it. What is left out is told to the tally.
+        """
         ...
 
-    def questions(self, split: Split) -> Iterator[Question]:
-        """The questions of a split; `Question.gold` names passages of the same split."""
-        ...
+
+def open_source(name: str, settings: Any, seed: int) -> Source:
+    """Return the source a recipe asks for, under the name the recipe gives it."""
+    return _SOURCES[settings.kind](settings, name, seed)
 
 
-def open_source(settings: SourceSettings, seed: int) -> Source:
-    """Return the source a recipe asks for."""
-    return _SOURCES[settings.kind](settings, seed)
-
-
-_SOURCES = {"invented_world": InventedWorld}
+_SOURCES: dict[str, Callable[[Any, str, int], Source]] = {"invented_world": InventedWorld}

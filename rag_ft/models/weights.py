@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
-from data_builders.files import content_hash, file_hash
+from data_builders.files import cache_folder, content_hash, file_hash
 
 PACKAGE_PREFIX = "package:"
 
@@ -116,15 +115,9 @@ def _gguf_in_package(name: str) -> Path:
     return files[0]
 
 
-def weights_cache() -> Path:
-    """Return the folder of converted weights: RAG_FT_CACHE, else the user's cache folder."""
-    base = os.environ.get("RAG_FT_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rag-ft"
-
-
 def _from_gguf(reference: str, file: Path) -> Weights:
     digest = file_hash(file)[:16]
-    folder = weights_cache() / f"{file.stem}-{digest}"
+    folder = cache_folder() / f"{file.stem}-{digest}"
     if not (folder / "config.json").is_file():
         _convert_gguf(file, folder)
     return Weights(reference, str(folder), None, f"gguf:{digest}")

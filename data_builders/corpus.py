@@ -1,0 +1,125 @@
+"""The passages of a split, memory-mapped: what retrievers index and everything after them reads by position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_builders.errors import RagFtError
+from data_builders.files import content_hash, file_hash
+from data_builders.records import PASSAGE_SCHEMA, Passage
+
+BATCH_ROWS = 8192  # rows of one record batch of passages.arrow
+
+
+class Corpus(Sequence[Passage]):
+    """Passages by position. The texts stay in the file; reading a position copies that passage only.
+
+    Args:
+        table: columns as in `PASSAGE_SCHEMA`; may be memory-mapped.
+        key: names the content, so that an index over it can be saved and found again.
+    """
+
+    def __init__(self, table: pa.Table, key: str = "") -> None:
+        self.key = key
+        self._batches = [b for b in table.select(PASSAGE_SCHEMA.names).to_batches() if b.num_rows]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+
+    @classmethod
+    def open(cls, path: Path, split: str) -> Corpus:
+        """Map the passages that the questions of `split` search: those of every split and the split's own.
+
+        Raises:
+            RagFtError: the file is missing or cannot be read.
+        """
+        table = map_table(path)
+        runs = split_runs(table, split)
+        rows = pa.concat_tables([table.slice(low, high - low) for low, high in runs]) if runs else table.slice(0, 0)
+        return cls(rows, content_hash([file_hash(path), runs]))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, position: Any) -> Any:
+        batch, row = self._place(position)
+        values = (column[row].as_py() for column in batch.columns)
+        return Passage(*values)
+
+    def id(self, position: int) -> str:
+        """Return a passage's id."""
+        batch, row = self._place(position)
+        return str(batch.column(0)[row].as_py())
+
+    def text(self, position: int) -> str:
+        """Return title and text as the guard and retrievers read them."""
+        batch, row = self._place(position)
+        return f"{batch.column(1)[row].as_py()}\n{batch.column(2)[row].as_py()}"
+
+    def texts(self, start: int, stop: int) -> Iterator[str]:
+        """Stream title and text of the passages from `start` up to `stop`."""
+        for batch, low, high in self._parts(start, stop):
+            piece = batch.slice(low, high - low)
+            for title, text in zip(piece.column(1).to_pylist(), piece.column(2).to_pylist(), strict=True):
+                yield f"{title}\n{text}"
+
+    def take(self, positions: np.ndarray[Any, Any], names: Sequence[str]) -> list[pa.Array]:
+        """Return columns of the passages at `positions`, in that order; a position may stand there twice."""
+        order = np.argsort(positions, kind="stable")
+        borders = np.searchsorted(positions[order], self._starts)
+        pieces = [
+            self._batches[number].select(list(names)).take(pa.array(positions[order[low:high]] - start))
+            for number, (low, high, start) in enumerate(zip(borders, borders[1:], self._starts, strict=False))
+            if high > low
+        ]
+        if not pieces:
+            return [pa.array([], PASSAGE_SCHEMA.field(name).type) for name in names]
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        table = pa.Table.from_batches(pieces).combine_chunks()
+        return [table[name].chunk(0).take(pa.array(back)) for name in names]
+
+    def positions(self, ids: pa.Array) -> np.ndarray[Any, Any]:
+        """Return the position of each id as int32, -1 for ids that are not here."""
+        found = np.full(len(ids), -1, np.int32)
+        for batch, start in zip(self._batches, self._starts, strict=False):
+            here = pc.index_in(ids, value_set=batch.column(0))
+            known = here.is_valid().to_numpy(zero_copy_only=False)
+            found[known] = here.drop_null().to_numpy() + start
+        return found
+
+    def _place(self, position: int) -> tuple[pa.RecordBatch, int]:
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} is outside a corpus of {len(self)} passages")
+        number = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return self._batches[number], int(position - self._starts[number])
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[pa.RecordBatch, int, int]]:
+        for batch, first in zip(self._batches, self._starts, strict=False):
+            low, high = max(start - first, 0), min(stop - first, batch.num_rows)
+            if low < high:
+                yield batch, int(low), int(high)
+
+
+def map_table(path: Path) -> pa.Table:
+    """Memory-map an Arrow file.
+
+    Raises:
+        RagFtError: the file is missing or cannot be read.
+    """
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RagFtError(f"cannot read {path}: {reason}. Build it again with `rag-ft build RECIPE`.") from error
+
+
+def split_runs(table: pa.Table, split: str) -> list[tuple[int, int]]:
+    """Return the row ranges of the passages that a split searches; the file is sorted by split, so they are few."""
+    own = pc.or_(pc.equal(table["split"], ""), pc.equal(table["split"], split)).to_numpy()
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], own, [False]]).astype(np.int8)))
+    return [(int(low), int(high)) for low, high in edges.reshape(-1, 2)]
