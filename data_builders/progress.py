@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, unit: str, total: int, report: Callable[[str], None], every_seconds: float = 20.0) -> None:
         self.unit, self.total, self.report, self.every = unit, total, report, every_seconds
-        self.done = 0
+        self.done = self._before = 0
         self.began = self.last = time.monotonic()
         self._bar: Any = None
 
@@ -43,6 +43,12 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def start_at(self, count: int) -> None:
+        """Say that `count` were done before this run; they are not part of the rate."""
+        self.done = self._before = count
+        if self._bar is not None:
+            self._bar.update(self._task, completed=count)
+
     def advance(self, count: int) -> None:
         """Count `count` more as done."""
         self.done += count
@@ -52,6 +58,6 @@ class Progress:
         now = time.monotonic()
         if now - self.last >= self.every or self.done == self.total:
             self.last = now
-            rate = self.done / max(now - self.began, 1e-9)
+            rate = (self.done - self._before) / max(now - self.began, 1e-9)
             left = (self.total - self.done) / max(rate, 1e-9)
             self.report(f"  {self.done}/{self.total} {self.unit}  {rate:.1f}/s  {left / 60:.1f} min left")
