@@ -68,10 +68,48 @@ class Tally:
             yield f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
         yield from self.advice
 
+    def state(self) -> dict[str, Any]:
+        """Return all of it as plain values, to be kept beside the part of a step it tells of."""
+        measured = {name: sorted(values.items()) for name, values in self._measured.items()}
+        return {
+            "rows": self.rows,
+            "counts": self.counts,
+            "dropped": dict(self.dropped),
+            "samples": self.samples,
+            "advice": self.advice,
+            "measured": measured,
+        }
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Tally:
+        """Return the tally whose state this is."""
+        tally = cls(state["rows"], state["counts"], Counter(state["dropped"]), state["samples"], state["advice"])
+        tally._measured = {name: Counter(dict(map(tuple, values))) for name, values in state["measured"].items()}
+        return tally
+
+    def add(self, other: Tally) -> None:
+        """Add what another part of the same step counted; numbers add up, the first samples stay."""
+        for name, value in other.counts.items():
+            self.counts[name] = _sum(self.counts.get(name), value)
+        self.dropped.update(other.dropped)
+        for name, samples in other.samples.items():
+            kept = self.samples.setdefault(name, [])
+            kept.extend(samples[: _SAMPLES - len(kept)])
+        self.advice.extend(line for line in other.advice if line not in self.advice)
+        for name, values in other._measured.items():
+            self._measured.setdefault(name, Counter()).update(values)
+
     def _sample(self, name: str, sample: str | None) -> None:
         kept = self.samples.setdefault(name, []) if sample is not None else []
         if sample is not None and len(kept) < _SAMPLES:
             kept.append(sample)
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Add numbers, and numbers under the same keys."""
+    if isinstance(other, dict):
+        return {key: _sum((one or {}).get(key), other.get(key)) for key in {**(one or {}), **other}}
+    return (one or 0) + (other or 0)
 
 
 def _quantiles(histogram: dict[int, int]) -> dict[str, float]:
@@ -110,14 +148,23 @@ class Identity:
         return content_hash([self.step, self.version, self.settings, self.seed, self.inputs])
 
 
-def write_manifest(folder: Path, identity: Identity, tally: Tally, seconds: float) -> None:
+def write_manifest(
+    folder: Path, identity: Identity, tally: Tally, seconds: float, outside: dict[str, Any] | None = None
+) -> None:
     """Describe the files of a finished step. Written last: its presence means that the step is complete."""
     outputs = {
         name: {"rows": rows, "bytes": (folder / name).stat().st_size, "sha256": file_hash(folder / name)}
         for name, rows in tally.rows.items()
     }
     head = {"step": identity.step, "fingerprint": identity.fingerprint, "version": identity.version}
-    body = {"settings": identity.settings, "seed": identity.seed, "inputs": identity.inputs, "outputs": outputs}
+    body: dict[str, Any] = {
+        "settings": identity.settings,
+        "seed": identity.seed,
+        "inputs": identity.inputs,
+        "outputs": outputs,
+    }
+    if outside:
+        body["outside"] = outside
     report = {
         "counts": tally.counts,
         "dropped": dict(sorted(tally.dropped.items())),
@@ -137,8 +184,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and isinstance(manifest.get("outputs"), dict) else None
 
 
-def why_stale(folder: Path, identity: Identity, files: Iterable[str]) -> str | None:
-    """Say in a few words why a step has to run, or return None when its `files` are those it would write again."""
+def why_stale(
+    folder: Path, identity: Identity, files: Iterable[str], outside: dict[str, Any] | None = None
+) -> str | None:
+    """Say in a few words why a step has to run, or return None when its `files` are those it would write again.
+
+    `outside` is what files of others look like now; None leaves them out of the question.
+    """
     if not folder.exists():
         return "not built yet"
     manifest = read_manifest(folder)
@@ -146,6 +198,8 @@ def why_stale(folder: Path, identity: Identity, files: Iterable[str]) -> str | N
         return "it was interrupted, or its manifest is gone"
     if manifest.get("fingerprint") != identity.fingerprint:
         return _what_changed(manifest, identity)
+    if outside is not None and outside != manifest.get("outside", {}):
+        return "a file of the source changed"
     problems = (_file_problem(folder / name, manifest["outputs"].get(name)) for name in files)
     return next((problem for problem in problems if problem), None)
 

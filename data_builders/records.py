@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Question:
         answers: accepted answers; the first is the one a label writes, the others are aliases. With neither answers
             nor gold the question is annotated as unanswerable (SQuAD 2.0).
         gold: ids of the passages annotated as holding the answer; all of them are needed (two for two hops).
+        alternatives: ids of further passages that support the answer as well: never needed, never negatives.
         evidence: one or more quotes per gold passage, empty where the source has none.
         analysis: one or two sentences from evidence to answer, empty where the source has none.
         source: the data set it comes from.
@@ -70,6 +71,7 @@ class Question:
     source: str = ""
     group: str = ""
     split: str = ""
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,7 @@ QUESTION_SCHEMA = pa.schema(
         ("source", _TEXT),
         ("group", _TEXT),
         ("split", _TEXT),
+        ("alternatives", pa.list_(_TEXT)),
     ]
 )
 POOL_SCHEMA = pa.schema(
@@ -292,13 +295,26 @@ def write_records(path: Path, kind: type[Record], records: Iterable[Record], bat
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         batch: list[dict[str, Any]] = []
         for record in records:
-            batch.append(asdict(record))
+            batch.append(plain(record))
             if len(batch) == batch_size:
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
                 written, batch = written + len(batch), []
         if batch or not written:
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
     return written + len(batch)
+
+
+def plain(value: Any) -> Any:
+    """Return a record as dictionaries and lists, as `dataclasses.asdict` does without copying every text."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    fields = getattr(value, "__dataclass_fields__", None)
+    return value if fields is None else {name: plain(getattr(value, name)) for name in fields}
+
+
+def record_table(kind: type[Record], records: Iterable[Record]) -> pa.Table:
+    """Return records of one `kind` as a table."""
+    return pa.Table.from_pylist([plain(record) for record in records], schema=_SCHEMAS[kind])
 
 
 def read_rows(path: Path, kind: type[Record]) -> Iterator[dict[str, Any]]:
@@ -341,9 +357,13 @@ def read_passages(path: Path) -> Iterator[Passage]:
 
 def read_questions(path: Path) -> Iterator[Question]:
     """Stream questions with their gold annotations from Parquet."""
-    for row in read_rows(path, Question):
-        evidence = tuple(GoldEvidence(**item) for item in row["evidence"])
-        yield Question(**{**row, "answers": tuple(row["answers"]), "gold": tuple(row["gold"]), "evidence": evidence})
+    return map(question_of, read_rows(path, Question))
+
+
+def question_of(row: dict[str, Any]) -> Question:
+    """Make a question of its row as plain values."""
+    lists = {name: tuple(row[name]) for name in ("answers", "gold", "alternatives")}
+    return Question(**{**row, **lists, "evidence": tuple(GoldEvidence(**item) for item in row["evidence"])})
 
 
 def read_rankings(path: Path) -> Iterator[Ranking]:

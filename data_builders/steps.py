@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data_builders.errors import RagFtError
-from data_builders.files import file_hash
+from data_builders.executor import Executor, Job, Shards, run_shards
+from data_builders.files import atomic_path, content_hash, file_hash
 from data_builders.manifest import MANIFEST, Identity, Tally, why_stale, write_manifest
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a step works with.
+
+    Attributes:
+        target: the folder it fills.
+        parts: a folder for finished parts; it outlives a kill, and goes when the step is complete.
+        executor: where parts are computed.
+        tally: takes what is counted and left out.
+        report: takes lines about the progress of long work.
+    """
+
+    target: Path
+    parts: Path
+    executor: Executor
+    tally: Tally
+    report: Callable[[str], None]
+
+    def tables(self, job: Job, rows: int, size: int, name: str) -> Iterator[pa.Table]:
+        """Yield what a job gives, in order, and add its tallies to the step's. `name` must be this job's own."""
+        shards = Shards(job, rows, size, self.parts / name.replace(" ", "-"), name)
+        for table, tally in run_shards(shards, self.executor, self.report):
+            self.tally.add(tally)
+            yield table
+
+    def write(self, file: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+        """Write tables into one Parquet file of the step, one row group each."""
+        rows, path = 0, self.target / file
+        with atomic_path(path) as temporary, parquet_writer(temporary, schema) as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema))
+                rows += table.num_rows
+            if not rows:
+                writer.write_table(schema.empty_table())
+        self.tally.rows[file] = rows
+
+
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a Parquet file for writing. Texts rarely repeat within a row group, so dictionaries would only cost time."""
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
 
 
 @dataclass(frozen=True)
@@ -24,6 +71,8 @@ class Step:
         needs: files of earlier steps it reads, relative to the data folder.
         files: names of the files it writes into its folder.
         work: fills its folder and tells the tally the rows of each file.
+        outside: says what the files of others that it reads look like now (path -> size and time of change); asked
+            only when building, so that data once built serve without them.
     """
 
     name: str
@@ -31,11 +80,16 @@ class Step:
     settings: dict[str, Any]
     needs: tuple[str, ...]
     files: tuple[str, ...]
-    work: Callable[[Path, Tally], None]
+    work: Callable[[Bench], None]
+    outside: Callable[[], dict[str, Any]] = dict
 
 
-def run_steps(steps: Sequence[Step], seed: int, folder: Path, report: Callable[[str], None]) -> None:
+def run_steps(
+    steps: Sequence[Step], seed: int, folder: Path, report: Callable[[str], None], executor: Executor | None = None
+) -> None:
     """Bring every step up to date, in order. A step whose inputs came out the same is not run again.
+
+    The executor (by default processes on every core) decides how long it takes, never what comes out.
 
     Raises:
         RagFtError: the folder cannot be written.
@@ -43,12 +97,15 @@ def run_steps(steps: Sequence[Step], seed: int, folder: Path, report: Callable[[
     for step in steps:
         target = folder / step.name
         identity = _identity(step, seed, folder)
-        reason = why_stale(target, identity, step.files)
+        outside = step.outside()
+        reason = why_stale(target, identity, step.files, outside)
         if reason is None:
             report(f"{step.name}: unchanged")
             continue
         report(f"{step.name}: building ({reason})")
-        _run(step, identity, target, report)
+        parts = target / f".parts-{content_hash([identity.fingerprint, outside])}"
+        bench = Bench(target, parts, executor or Executor(), Tally(), report)
+        _run(step, identity, bench, outside)
 
 
 def first_stale(steps: Sequence[Step], seed: int, folder: Path) -> str | None:
@@ -67,25 +124,34 @@ def _identity(step: Step, seed: int, folder: Path) -> Identity:
     return Identity(step.name, step.version, step.settings, seed, inputs)
 
 
-def _run(step: Step, identity: Identity, target: Path, report: Callable[[str], None]) -> None:
-    started, tally = time.monotonic(), Tally()
-    _clear(target)
-    step.work(target, tally)
+def _run(step: Step, identity: Identity, bench: Bench, outside: dict[str, Any]) -> None:
+    started, tally = time.monotonic(), bench.tally
+    _clear(bench)
+    step.work(bench)
     seconds = time.monotonic() - started
-    write_manifest(target, identity, tally, seconds)
+    write_manifest(bench.target, identity, tally, seconds, outside)
+    shutil.rmtree(bench.parts, ignore_errors=True)
     rows = ", ".join(f"{name} {count} rows" for name, count in tally.rows.items())
-    report(f"{step.name}: {rows} in {seconds:.1f} s")
+    bench.report(f"{step.name}: {rows} in {seconds:.1f} s")
     for line in tally.lines():
-        report(f"  {line}")
+        bench.report(f"  {line}")
 
 
-def _clear(target: Path) -> None:
-    """Remove the manifest first, so that a crash leaves none beside half the files; then the step's old files."""
+def _clear(bench: Bench) -> None:
+    """Remove the manifest first, so that a crash leaves none beside half the files; then what the step left before.
+
+    Parts of this very step, from a run that was killed, stay: their folder is named after all they depend on.
+    """
+    target = bench.target
     try:
         target.mkdir(parents=True, exist_ok=True)
         (target / MANIFEST).unlink(missing_ok=True)
-        leftovers = [*target.glob("*.parquet"), *target.glob(".*.tmp")]
-        for path in leftovers:
+        for path in [*target.glob("*.parquet"), *target.glob("*.arrow"), *target.glob(".*.tmp")]:
+            path.unlink(missing_ok=True)
+        for folder in target.glob(".parts-*"):
+            if folder != bench.parts:
+                shutil.rmtree(folder)
+        for path in bench.parts.glob("**/.*.tmp"):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise RagFtError(

@@ -20,7 +20,7 @@ from rag_ft.generation.choose import choose_engine
 from rag_ft.memory import give_back
 from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
 from rag_ft.models.weights import Weights, resolve_weights
-from rag_ft.progress import Progress
+from data_builders.progress import Progress
 from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
 from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.prompting.parse import parse_output
