@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import IO, Annotated, Any, Literal
 from pydantic import Field
 
 from data_builders.errors import RagFtError
+from data_builders.files import content_hash
 from data_builders.manifest import Tally
 from data_builders.records import Passage, Question, Ranking
 from data_builders.settings import Settings
@@ -157,7 +159,7 @@ def json_rows(path: Path, items: str = "item") -> Iterator[Any]:
         RagFtError: the file cannot be read or is not JSON; the message names the line where there are lines.
     """
     with _opened(path) as stream:
-        if _is_one_document(stream):
+        if _is_one_document(stream, items):
             import ijson
 
             try:
@@ -174,10 +176,20 @@ def _lines(path: Path, stream: IO[bytes]) -> Iterator[Any]:
             continue
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RagFtError(
                 f"{path}, line {number} is not JSON: {error}. A file of rows has one JSON object a line."
             ) from error
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Stream the lines of a text file, plain or .gz, without their ends; bytes that are not UTF-8 become U+FFFD.
+
+    Raises:
+        RagFtError: the file cannot be read.
+    """
+    with _opened(path) as stream:
+        yield from (line.decode("utf-8", "replace").rstrip("\r\n") for line in stream)
 
 
 @contextmanager
@@ -190,29 +202,27 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             if buffered.peek(3)[:3] == b"\xef\xbb\xbf":
                 buffered.read(3)  # a byte order mark, as some editors on Windows write it
             yield buffered
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RagFtError(f"cannot read {path}: {reason}. Download or write it again.") from error
 
 
-def _is_one_document(stream: Any) -> bool:
-    """Tell a JSON document from JSON Lines by its beginning: a list, or an object that does not end with its line."""
-    head = stream.peek(1 << 16)
-    text = head.lstrip()
-    if text[:1] == b"[":
-        return True
+def _is_one_document(stream: Any, items: str) -> bool:
+    """Tell a JSON document from JSON Lines by its beginning: a list, or an object with a list where `items` says."""
+    text = stream.peek(1 << 16).lstrip()
+    if text[:1] == b"[" or items == "item":
+        return text[:1] == b"["
     first, newline, _ = text.partition(b"\n")
-    if not newline:
-        return len(text) >= 1 << 12 and not _complete(first)
-    return not _complete(first) and not first.rstrip().endswith(b"}")
-
-
-def _complete(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+        row = json.loads(first)
+    except (ValueError, RecursionError):  # it goes on below, or beyond what was looked at; or is a broken line
+        return not newline or not first.rstrip().endswith(b"}")
+    return isinstance(row, dict) and isinstance(row.get(items.partition(".")[0]), list)
+
+
+def hashed_id(letter: Literal["p", "q"], *texts: str) -> str:
+    """Return the id of a passage (p: title and text) or question (q: its text) whose row names none."""
+    return f"{letter}-{content_hash(texts)}"
 
 
 def shown(value: Any) -> str:
@@ -228,17 +238,26 @@ def text_of(row: dict[str, Any], field: str, default: str | None = None) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise BadRow(field, "is missing" if field not in row else f"is {shown(value)}, not a text")
-    return value
+    return _encodable(value, field)
 
 
 def texts_of(row: dict[str, Any], field: str) -> tuple[str, ...]:
     """Return a field that must hold a list of texts; one text alone counts as a list of it."""
     value = row.get(field)
     if isinstance(value, str):
-        return (value,)
+        return (_encodable(value, field),)
     if not isinstance(value, list) or not all(isinstance(item, (str, int, float)) for item in value):
         raise BadRow(field, "is missing" if field not in row else f"is {shown(value)}, not a list of texts")
-    return tuple(dict.fromkeys(str(item) for item in value))
+    return tuple(dict.fromkeys(_encodable(str(item), field) for item in value))
+
+
+def _encodable(text: str, field: str) -> str:
+    """Refuse half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(field, f"has half a character at {error.start}, which is no Unicode text") from error
+    return text
 
 
 def rows_of(row: dict[str, Any], field: str) -> list[dict[str, Any]]:
