@@ -169,6 +169,7 @@ def _question(row: dict[str, Any], embedded: list[_Embedded], source: str) -> Qu
         source=source,
         group=optional_text(row, "group"),
         split=split_of(row),
+        alternatives=texts_of(row, "alternatives") if row.get("alternatives") is not None else (),
     )
 
 
