@@ -1,0 +1,52 @@
+"""What may follow a Korean word inside one written token: particles and forms of the copula. Matches no answers."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+# After any syllable: particles and the copula in full.
+_ANY = (
+    "의|도|만|에|에서|에게|에게서|께|께서|한테|한테서|까지|부터|마다|처럼|같이|보다|만큼|조차|마저|밖에|뿐|하고|이랑|"
+    "이다|이었다|이었으며|이었던|입니다|이었습니다|이며|이자|이라|이라는|이라고|이에요|이란"
+)
+# Written one way after a consonant and another way after a vowel. 로 also follows the consonant ㄹ ("서울로").
+_AFTER_CONSONANT = "은|이|을|과|으로|으로서|으로써|으로부터|이나|아"
+_AFTER_VOWEL = "는|가|를|와|로|로서|로써|로부터|나|랑|다|였다|였으며|였던|였습니다|며|라는|라고|예요|란"
+_AFTER_RIEUL = f"{_AFTER_CONSONANT}|로|로서|로써|로부터"
+_OWN = {"consonant": _AFTER_CONSONANT, "vowel": _AFTER_VOWEL, "rieul": _AFTER_RIEUL}
+# What a second and a third one may be: "서울에서는", "서울까지만은", "서울에서부터의".
+_STACKED = "은|는|이|가|을|를|의|도|만|로|까지|부터|보다|이나|다|이다|였다|이었다|입니다|라는|이라는"
+
+_FIRST_SYLLABLE, _LAST_SYLLABLE, _FINALS, _RIEUL = 0xAC00, 0xD7A3, 28, 8
+
+
+def is_hangul(token: str) -> bool:
+    """Tell whether a token (which is of one script) is Korean."""
+    return token[:1] >= "\u1100" and bool(_HANGUL.match(token))
+
+
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+
+
+def particles(word: str) -> str:
+    """Return a regular expression for what may follow `word` in its token, nothing included.
+
+    The plural 들, then up to three particles of the closed lists above. The form depends on the sound before it, so
+    that 효과 is not 효 with a particle. 인, as in 한국인, is not among them: with it the word is another one.
+    """
+    return _particles(_own(word[-1]))
+
+
+def _own(last: str) -> str:
+    if not _FIRST_SYLLABLE <= ord(last) <= _LAST_SYLLABLE:
+        return "any"
+    final = (ord(last) - _FIRST_SYLLABLE) % _FINALS
+    return "vowel" if not final else "rieul" if final == _RIEUL else "consonant"
+
+
+@cache
+def _particles(sound: str) -> str:
+    own = f"{_ANY}|{_OWN[sound]}" if sound in _OWN else _ANY
+    more = f"(?:{_STACKED}){{0,2}}"
+    return f"(?:(?:{own}){more}|들(?:(?:{_ANY}|{_AFTER_RIEUL}){more})?)?"
