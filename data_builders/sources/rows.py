@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -109,6 +110,7 @@ def parsed_rows(
 ) -> Iterator[SourceRecord]:
     """Parse rows in order; `where` is (name of the data set, file). A row counts as a whole: all of it or nothing."""
     name, path = where
+    number = 0
     for number, row in enumerate(rows, start=1):
         try:
             if not isinstance(row, dict):
@@ -117,7 +119,10 @@ def parsed_rows(
         except BadRow as error:
             if bad_rows == "stop":
                 raise RagFtError(_refusal(path, number, error, format_)) from error
-            tally.drop(f"rows that do not fit kind {format_.kind}: {error.field}", 1, f"{path.name} row {number}")
+            field = re.sub(r"\.\d+(?=\.|$)", ".*", error.field)  # few reasons, however long the lists in a row
+            tally.drop(f"rows that do not fit kind {format_.kind}: {field}", 1, f"{path.name} row {number}")
+    if not number:
+        tally.count("files without rows", 1, path.name)
 
 
 def _refusal(path: Path, number: int, error: BadRow, format_: Format) -> str:
@@ -160,14 +165,23 @@ def json_rows(path: Path, items: str = "item") -> Iterator[Any]:
     """
     with _opened(path) as stream:
         if _is_one_document(stream, items):
-            import ijson
+            yield from _items(path, stream, items)
+        else:
+            yield from _lines(path, stream)
 
-            try:
-                yield from ijson.items(stream, items, use_float=True)
-            except ijson.JSONError as error:
-                raise RagFtError(f"{path} is not JSON from end to end: {error}. Download or write it again.") from error
-            return
-        yield from _lines(path, stream)
+
+def _items(path: Path, stream: IO[bytes], items: str) -> Iterator[Any]:
+    import ijson
+
+    row = missing = object()
+    try:
+        for row in ijson.items(stream, items, use_float=True):
+            yield row
+    except ijson.JSONError as error:
+        raise RagFtError(f"{path} is not JSON from end to end: {error}. Download or write it again.") from error
+    if row is missing and items != "item":
+        key = items.removesuffix(".item")
+        raise RagFtError(f'{path} has no rows under "{key}": it is a file of another kind, or empty. Change `kind`.')
 
 
 def _lines(path: Path, stream: IO[bytes]) -> Iterator[Any]:

@@ -1,0 +1,58 @@
+"""Sources that are files of rows in a format others invented: which format each kind is, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from data_builders.manifest import Tally
+from data_builders.sources.dpr import DPR, DprSettings
+from data_builders.sources.flashrag import CORPUS, FLASHRAG, FlashragSettings
+from data_builders.sources.hotpotqa import HOTPOTQA, HotpotqaSettings
+from data_builders.sources.kilt import KILT, KNOWLEDGE_SOURCE, KiltSettings
+from data_builders.sources.lost_in_the_middle import LOST_IN_THE_MIDDLE, LostInTheMiddleSettings
+from data_builders.sources.raft import RAFT, RaftSettings
+from data_builders.sources.rgb import RGB, RgbSettings
+from data_builders.sources.rows import Format, SourceRecord, json_rows, parsed_rows, read_files, split_files
+from data_builders.sources.squad import SQUAD, SquadSettings
+
+FileSourceSettings = (
+    SquadSettings
+    | DprSettings
+    | KiltSettings
+    | HotpotqaSettings
+    | LostInTheMiddleSettings
+    | RgbSettings
+    | FlashragSettings
+    | RaftSettings
+)
+
+FORMATS: dict[str, Format] = {
+    format_.kind: format_ for format_ in (SQUAD, DPR, KILT, HOTPOTQA, LOST_IN_THE_MIDDLE, RGB, FLASHRAG, RAFT)
+}
+CORPORA: dict[str, tuple[str, Format]] = {
+    "kilt": ("knowledge_source", KNOWLEDGE_SOURCE),
+    "flashrag": ("corpus_path", CORPUS),
+}
+"""Kind -> the setting that names files of passages beside those of questions, and their format."""
+
+
+class FileSource:
+    """The records of the files a recipe names, in the files' order."""
+
+    def __init__(self, settings: FileSourceSettings, name: str, seed: int) -> None:
+        self._settings = settings
+        self._name = name
+
+    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+        """Stream the corpus, if the kind has one of its own and every split searches it, then all rows.
+
+        Raises:
+            RagFtError: a file is missing or unreadable, or a row does not fit and `bad_rows` is `stop`.
+        """
+        settings, name = self._settings, self._name
+        if settings.kind in CORPORA:
+            field, format_ = CORPORA[settings.kind]
+            files = getattr(settings, field)
+            for _, path in split_files(files, f"data.sources.{name}.{field}") if files else ():
+                yield from parsed_rows(json_rows(path), format_, (name, path), settings.bad_rows, tally)
+        yield from read_files(FORMATS[settings.kind], settings, name, tally)
