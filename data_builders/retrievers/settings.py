@@ -41,9 +41,9 @@ class DenseSettings(Settings):
     revision: str | None = None
     """Revision of a Hub model."""
     query_prefix: str = ""
-    """Put before every question; e5 models need "query: "."""
+    """Put before every question; e5 models need "query: ". Empty takes the prompt saved with the model, if any."""
     passage_prefix: str = ""
-    """Put before every passage; e5 models need "passage: "."""
+    """Put before every passage; e5 models need "passage: ". Empty takes the prompt saved with the model, if any."""
     normalize: bool = True
     """Cosine similarity; false takes the inner product as it is (Contriever, DPR)."""
     max_length: Annotated[int, Field(ge=16)] | None = None
@@ -52,8 +52,8 @@ class DenseSettings(Settings):
     """faiss index: flat is exact; ivf and hnsw are approximate and faster above a million passages."""
     probes: Annotated[int, Field(ge=1)] = 32
     """Clusters looked at per query (ivf) or candidates kept while searching (hnsw: four times as many)."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Passages embedded at once."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Passages embedded at once; null takes 16 on a CPU and 256 on a GPU. Lower it when memory runs out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU if there is one."""
 
@@ -75,7 +75,8 @@ class SourceRankingSettings(Settings):
     kind: Literal["source"]
     """Reads the rankings the importer found; searches nothing."""
     name: str = ""
-    """What pools and reports call it; empty takes the name the file gives, else the kind."""
+    """What pools and reports call it. With rankings of several retrievers in the source, the one of this name is taken;
+    empty fuses them by reciprocal rank."""
 
 
 RetrieverSettings = Annotated[
