@@ -38,7 +38,6 @@ _HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fff
 _UNSPACED = (
     f"\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3\u3041-\u309f{_KATAKANA}{_HAN}"
 )
-_NOT_ASCII = re.compile("[^\x00-\x7f]")
 
 
 def answer_tokens(text: str) -> list[str]:
@@ -183,14 +182,16 @@ def _any_token() -> re.Pattern[str]:
 
 def _undressed(canonical: str) -> str:
     """Take diacritics off Latin, Greek and Cyrillic letters, and vowel points off Hebrew and Arabic ones."""
-    return canonical if canonical.isascii() else _NOT_ASCII.sub(_bare_sign, canonical)
+    return canonical if canonical.isascii() else _dressed_signs().sub(lambda found: _bare(found[0]), canonical)
 
 
-def _bare_sign(found: re.Match[str]) -> str:
-    return _bare(found[0])
+@cache
+def _dressed_signs() -> re.Pattern[str]:
+    signs = (chr(code) for code in (*range(0xC0, 0x700), *range(0x1E00, 0x2000)))
+    return re.compile(f"[{''.join(sign for sign in signs if _bare(sign) != sign)}]")
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def _bare(sign: str) -> str:
     if sign in _LETTERS_WITH_STROKES:
         return _LETTERS_WITH_STROKES[sign]
