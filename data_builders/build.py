@@ -1,76 +1,126 @@
-"""The steps from a source to labelled context rows, each cached, resumable and reported."""
+"""The steps from sources to labelled context rows, each cached, resumable and reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_builders.contexts import ContextsSettings
 from data_builders.errors import RagFtError
+from data_builders.guard_settings import GuardSettings
+from data_builders.hygiene.settings import DecontaminationSettings, SplitsSettings
 from data_builders.labels import GoldLabelsSettings, LabelsSettings
 from data_builders.negatives import NegativesSettings
-from data_builders.retrievers import Bm25Settings, RetrieverSettings
+from data_builders.ranking import InterleaveSettings, RankingSettings
+from data_builders.retrievers import retriever_names
+from data_builders.retrievers.settings import Bm25Settings, RetrieverSettings
 from data_builders.settings import Settings
-from data_builders.sources import SourceSettings, Split
+from data_builders.sources import SourceSettings
 from data_builders.sources.invented_world import InventedWorldSettings
+from data_builders.sources.rows import SPLITS, Split
 
 if TYPE_CHECKING:
-    from data_builders.manifest import Tally
-    from data_builders.records import ContextRow
-    from data_builders.steps import Step
+    from data_builders.retrieval import Asked
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 TRAINING_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
-_VERSIONS = {"source": 2, "pools": 1, "contexts": 2, "labels": 1}  # raise one when its step writes something else
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
 
 class DataSettings(Settings):
     """From documents and questions to training rows."""
 
-    source: SourceSettings = InventedWorldSettings()
-    """Where questions and passages come from."""
+    sources: Annotated[
+        dict[Annotated[str, Field(pattern=f"^{_NAME}$")], SourceSettings], Field(min_length=1)
+    ] = {"invented_world": InventedWorldSettings()}
+    """Where questions and passages come from: a name of your choice -> a source. All share one corpus and one mix."""
+    splits: SplitsSettings = SplitsSettings()
+    """Which questions train, validate and test, where the sources do not say."""
+    sample: dict[Split, Annotated[int, Field(ge=0)]] | None = None
+    """At most this many questions of a split, drawn by the seed; null takes all."""
+    gold: Literal["annotated", "answer_match"] = "annotated"
+    """Questions without an annotated gold passage: leave them out, or take the best-ranked passage that holds the answer."""
+    decontaminate: DecontaminationSettings = DecontaminationSettings()
+    """Evaluation sets whose questions and passages must not be trained on."""
     retrievers: Annotated[tuple[RetrieverSettings, ...], Field(min_length=1)] = (Bm25Settings(),)
-    """Retrievers whose results make the pools."""
+    """Retrievers whose results make the pools; negatives of several teach what no single one can."""
     depth: Annotated[int, Field(ge=1)] = 50
     """Passages kept per question and retriever."""
+    ranking: RankingSettings = InterleaveSettings()
+    """How the results of several retrievers become one ranking."""
+    guard: GuardSettings = GuardSettings()
+    """Which retrieved passages may not be negatives, since they may hold the answer."""
     negatives: NegativesSettings = NegativesSettings()
-    """Which retrieved passages may be hard negatives."""
+    """Which of the other passages are shown as negatives."""
     contexts: ContextsSettings = ContextsSettings()
     """How contexts are composed."""
     labels: LabelsSettings = GoldLabelsSettings()
     """Who writes the labels."""
+    executor: Literal["processes", "ray"] = "processes"
+    """Who runs the parts of a step: processes of this machine, or the Ray cluster that RAY_ADDRESS names."""
+    processes: Annotated[int, Field(ge=1)] | None = None
+    """How many at once; null takes every core. Changes how long a build takes and how much memory, never its bytes."""
+
+    @field_validator("retrievers")
+    @classmethod
+    def _names_make_folders(cls, retrievers: tuple[RetrieverSettings, ...]) -> tuple[RetrieverSettings, ...]:
+        import re
+
+        wrong = next((name for name in retriever_names(retrievers) if not re.fullmatch(_NAME, name)), None)
+        if wrong is not None:
+            raise ValueError(f'"{wrong}" cannot name a retriever: use letters, digits, dots, dashes and underscores')
+        return retrievers
 
 
 @dataclass(frozen=True)
 class DataPaths:
     """The files a build leaves, by split. `contexts` and `labels` exist for train and validation."""
 
+    raw: Path
     passages: dict[str, Path]
+    rankings: Path
+    retrieval: Path
     questions: dict[str, Path]
     pools: dict[str, Path]
+    hits: dict[str, Path]
     contexts: dict[str, Path]
     labels: dict[str, Path]
 
+    def found(self, retriever: str, split: str) -> Path:
+        """Return the file of what one retriever found."""
+        return self.retrieval / retriever / f"{split}.parquet"
+
+    def asked(self, split: str) -> Asked:
+        """Return one split as retrieval sees it."""
+        from data_builders.retrieval import Asked
+
+        return Asked(split, self.searched(split), self.questions[split], self.rankings)
+
+    def searched(self, split: str) -> tuple[Path, ...]:
+        """Return the files of passages that the questions of a split search."""
+        return self.passages["shared"], self.passages[split]
+
 
 def data_paths(folder: Path) -> DataPaths:
-    """Return where `build_data` puts the files of each split below its folder."""
+    """Return where `build_data` puts its files below its folder."""
     return DataPaths(
-        passages={split: folder / f"source/passages-{split}.parquet" for split in SPLITS},
-        questions={split: folder / f"source/questions-{split}.parquet" for split in SPLITS},
+        raw=folder / "source",
+        passages={name: folder / f"clean/passages-{name}.arrow" for name in ("shared", *SPLITS)},
+        rankings=folder / "clean/rankings.parquet",
+        retrieval=folder / "retrieval",
+        questions={split: folder / f"clean/questions-{split}.parquet" for split in SPLITS},
         pools={split: folder / f"pools/{split}.parquet" for split in SPLITS},
+        hits={split: folder / f"pools/{split}.arrow" for split in SPLITS},
         contexts={split: folder / f"contexts/{split}.parquet" for split in TRAINING_SPLITS},
         labels={split: folder / f"labels/{split}.parquet" for split in TRAINING_SPLITS},
     )
 
 
 def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Callable[[str], None]) -> None:
-    """Build `folder`/{source,pools,contexts,labels}, running only the steps whose inputs or files changed.
+    """Build every step below `folder`, running only those whose inputs or files changed.
 
     Args:
         settings: the `data` section of a recipe.
@@ -79,11 +129,14 @@ def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Calla
         report: takes the lines a person reads.
 
     Raises:
-        RagFtError: the source's data break a contract, or the folder cannot be written.
+        RagFtError: the sources' data break a contract, or the folder cannot be written.
     """
+    from data_builders.executor import Executor
+    from data_builders.data_steps import data_steps
     from data_builders.steps import run_steps
 
-    run_steps(data_steps(settings, seed, folder), seed, folder, report)
+    executor = Executor(settings.executor, settings.processes)
+    run_steps(data_steps(settings, seed, folder), seed, folder, report, executor)
 
 
 def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
@@ -92,6 +145,7 @@ def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
     Raises:
         RagFtError: a step was not built, was built from something else, or lost or changed a file.
     """
+    from data_builders.data_steps import data_steps
     from data_builders.steps import first_stale
 
     stale = first_stale(data_steps(settings, seed, folder), seed, folder)
@@ -99,107 +153,3 @@ def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
         raise RagFtError(
             f"the data in {folder} are not those of this recipe: {stale}. Run `rag-ft build RECIPE` first."
         )
-
-
-def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:
-    """Declare the steps: what each depends on and the work it does."""
-    from data_builders.steps import Step
-
-    paths = data_paths(folder)
-
-    def step(name: str, needs: list[dict[str, Path]], depends: dict[str, Any], work: Callable[..., None]) -> Step:
-        inputs = tuple(path.relative_to(folder).as_posix() for group in needs for path in group.values())
-        files = tuple(path.name for path in outputs[name])
-        return Step(name, _VERSIONS[name], depends, inputs, files, partial(work, settings, seed, paths))
-
-    outputs = {
-        "source": [*paths.passages.values(), *paths.questions.values()],
-        "pools": [*paths.pools.values()],
-        "contexts": [*paths.contexts.values()],
-        "labels": [*paths.labels.values()],
-    }
-    plain = settings.model_dump(mode="json")
-    gold_absent = plain["contexts"].pop("gold_absent")
-    composing = {name: plain[name] for name in ("negatives", "contexts")}
-    labelling = {"labels": plain["labels"], "gold_absent": gold_absent}
-    searching = {name: plain[name] for name in ("retrievers", "depth")}
-    source = [paths.passages, paths.questions]
-    return [
-        step("source", [], {"source": plain["source"]}, _source),
-        step("pools", source, searching, _pools),
-        step("contexts", [_training(files) for files in (*source, paths.pools)], composing, _contexts),
-        step("labels", [_training(paths.questions), paths.contexts], labelling, _labels),
-    ]
-
-
-def _training(files: dict[str, Path]) -> dict[str, Path]:
-    return {split: files[split] for split in TRAINING_SPLITS}
-
-
-def _source(settings: DataSettings, seed: int, paths: DataPaths, target: Path, tally: Tally) -> None:
-    from data_builders.source_step import write_split
-    from data_builders.sources import open_source
-
-    source = open_source(settings.source, seed)
-    for split in SPLITS:
-        write_split(source, split, paths.passages[split], paths.questions[split], tally)
-
-
-def _pools(settings: DataSettings, seed: int, paths: DataPaths, target: Path, tally: Tally) -> None:
-    from data_builders.pools import write_pools
-
-    for split, path in paths.pools.items():
-        retrieval = (settings.retrievers, settings.depth)
-        write_pools(paths.passages[split], paths.questions[split], path, retrieval, tally)
-    tally.advice.append("Low recall? Raise data.depth, or set data.retrievers to the language of your passages.")
-
-
-def _contexts(settings: DataSettings, seed: int, paths: DataPaths, target: Path, tally: Tally) -> None:
-    from data_builders.context_rows import Plan
-    from data_builders.pools import read_split
-    from data_builders.records import ContextRow, write_records
-
-    caps = settings.contexts.contexts or {}
-    for split, path in paths.contexts.items():
-        plan = Plan(settings.contexts, settings.negatives, seed, caps.get(split))  # type: ignore[call-overload]
-        data = read_split(paths.passages[split], paths.questions[split], paths.pools[split])
-        tally.rows[path.name] = write_records(path, ContextRow, _context_rows(data, plan, tally))
-    tally.counts["gold positions"] = tally.histogram("gold position")
-    _advise_contexts(settings, tally)
-
-
-def _context_rows(data: Any, plan: Any, tally: Tally) -> Iterator[ContextRow]:
-    from data_builders.context_rows import measure, single_rows
-    from data_builders.shared_contexts import shared_rows
-
-    rows = shared_rows if plan.contexts.questions_per_context > 1 else single_rows
-    for row in islice(rows(data, plan, tally), plan.cap):
-        measure(row, tally)
-        yield row
-
-
-def _advise_contexts(settings: DataSettings, tally: Tally) -> None:
-    if tally.counts.get("contexts with fewer passages than drawn"):
-        tally.advice.append(
-            "Contexts came out small: lower data.contexts.passages or data.contexts.hard_share, "
-            "or raise data.depth and data.negatives.rank_high."
-        )
-    asked = tally.quantiles().get("questions per context", {}).get("mean", 0)
-    if asked < settings.contexts.questions_per_context / 2:
-        tally.advice.append(
-            f"Contexts serve {asked:g} questions on average, not {settings.contexts.questions_per_context}: "
-            "raise data.contexts.passages or set a cap in data.contexts.contexts."
-        )
-
-
-def _labels(settings: DataSettings, seed: int, paths: DataPaths, target: Path, tally: Tally) -> None:
-    from data_builders.labels.gold import label_rows
-    from data_builders.pools import read_annotations
-    from data_builders.records import ContextRow, read_context_rows, write_records
-
-    for split, path in paths.labels.items():
-        annotated = read_annotations(paths.questions[split])
-        rows = label_rows(
-            read_context_rows(paths.contexts[split]), annotated.question, settings.contexts.gold_absent, tally
-        )
-        tally.rows[path.name] = write_records(path, ContextRow, rows)

@@ -29,18 +29,18 @@ class Corpus(Sequence[Passage]):
         self.key = key
         self._batches = [b for b in table.select(PASSAGE_SCHEMA.names).to_batches() if b.num_rows]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._ids: pa.Array | None = None
 
     @classmethod
-    def open(cls, path: Path, split: str) -> Corpus:
-        """Map the passages that the questions of `split` search: those of every split and the split's own.
+    def open(cls, files: Sequence[Path]) -> Corpus:
+        """Map the files that a split searches: the passages of every split and its own.
 
         Raises:
-            RagFtError: the file is missing or cannot be read.
+            RagFtError: a file is missing or cannot be read.
         """
-        table = map_table(path)
-        runs = split_runs(table, split)
-        rows = pa.concat_tables([table.slice(low, high - low) for low, high in runs]) if runs else table.slice(0, 0)
-        return cls(rows, content_hash([file_hash(path), runs]))
+        tables = [map_table(path) for path in files]
+        filled = [path for path, table in zip(files, tables, strict=True) if table.num_rows]
+        return cls(pa.concat_tables(tables), content_hash([file_hash(path) for path in filled]))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -85,12 +85,10 @@ class Corpus(Sequence[Passage]):
 
     def positions(self, ids: pa.Array) -> np.ndarray[Any, Any]:
         """Return the position of each id as int32, -1 for ids that are not here."""
-        found = np.full(len(ids), -1, np.int32)
-        for batch, start in zip(self._batches, self._starts, strict=False):
-            here = pc.index_in(ids, value_set=batch.column(0))
-            known = here.is_valid().to_numpy(zero_copy_only=False)
-            found[known] = here.drop_null().to_numpy() + start
-        return found
+        if self._ids is None:
+            columns = [batch.column(0) for batch in self._batches]
+            self._ids = pa.concat_arrays(columns) if columns else pa.array([], pa.string())
+        return pc.fill_null(pc.index_in(ids, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
 
     def _place(self, position: int) -> tuple[pa.RecordBatch, int]:
         if not 0 <= position < len(self):
@@ -116,10 +114,3 @@ def map_table(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise RagFtError(f"cannot read {path}: {reason}. Build it again with `rag-ft build RECIPE`.") from error
-
-
-def split_runs(table: pa.Table, split: str) -> list[tuple[int, int]]:
-    """Return the row ranges of the passages that a split searches; the file is sorted by split, so they are few."""
-    own = pc.or_(pc.equal(table["split"], ""), pc.equal(table["split"], split)).to_numpy()
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], own, [False]]).astype(np.int8)))
-    return [(int(low), int(high)) for low, high in edges.reshape(-1, 2)]

@@ -13,6 +13,8 @@ from data_builders.files import content_hash, file_hash, write_json
 
 MANIFEST = "manifest.json"
 _SAMPLES = 5
+_EXCERPTS = 10
+_PRINTED = 2  # excerpts shown in a step's report; the manifest has the others
 _QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
@@ -28,6 +30,8 @@ class Tally:
     """What was left out, by reason."""
     samples: dict[str, list[str]] = field(default_factory=dict)
     """The first ids of each reason and count."""
+    excerpts: dict[str, list[str]] = field(default_factory=dict)
+    """A few examples to read, as text, by name."""
     advice: list[str] = field(default_factory=list)
     """What to change if the numbers look wrong."""
     _measured: dict[str, Counter[int]] = field(default_factory=dict)
@@ -41,6 +45,12 @@ class Tally:
         """Count what was left out; `sample` is an id to remember."""
         self.dropped[reason] += amount
         self._sample(reason, sample)
+
+    def excerpt(self, name: str, text: str) -> None:
+        """Keep `text` as an example of `name`, if few are there yet."""
+        kept = self.excerpts.setdefault(name, [])
+        if len(kept) < _EXCERPTS:
+            kept.append(text)
 
     def measure(self, name: str, value: int) -> None:
         """Add one value to the distribution `name`."""
@@ -66,6 +76,8 @@ class Tally:
             yield f"left out: {reason} {amount} (such as {', '.join(self.samples.get(reason, [])) or 'none named'})"
         for name, values in self.quantiles().items():
             yield f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
+        for name, texts in self.excerpts.items():
+            yield from (f"{name}, for example: {text}" for text in texts[:_PRINTED])
         yield from self.advice
 
     def state(self) -> dict[str, Any]:
@@ -76,6 +88,7 @@ class Tally:
             "counts": self.counts,
             "dropped": dict(self.dropped),
             "samples": self.samples,
+            "excerpts": self.excerpts,
             "advice": self.advice,
             "measured": measured,
         }
@@ -83,7 +96,8 @@ class Tally:
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Tally:
         """Return the tally whose state this is."""
-        tally = cls(state["rows"], state["counts"], Counter(state["dropped"]), state["samples"], state["advice"])
+        plain = {name: state[name] for name in ("rows", "counts", "samples", "excerpts", "advice")}
+        tally = cls(**plain, dropped=Counter(state["dropped"]))
         tally._measured = {name: Counter(dict(map(tuple, values))) for name, values in state["measured"].items()}
         return tally
 
@@ -95,6 +109,9 @@ class Tally:
         for name, samples in other.samples.items():
             kept = self.samples.setdefault(name, [])
             kept.extend(samples[: _SAMPLES - len(kept)])
+        for name, texts in other.excerpts.items():
+            for text in texts:
+                self.excerpt(name, text)
         self.advice.extend(line for line in other.advice if line not in self.advice)
         for name, values in other._measured.items():
             self._measured.setdefault(name, Counter()).update(values)
@@ -169,6 +186,7 @@ def write_manifest(
         "counts": tally.counts,
         "dropped": dict(sorted(tally.dropped.items())),
         "samples": tally.samples,
+        "excerpts": tally.excerpts,
         "quantiles": tally.quantiles(),
         "seconds": round(seconds, 2),
     }

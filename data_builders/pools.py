@@ -1,293 +1,229 @@
-"""Pools: searching every question's split with every retriever, and reading the result back as numbers, not texts."""
+"""Pools: what every retriever found for a question, merged, judged and written. Searches nothing, composes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_builders.errors import RagFtError
+from data_builders.corpus import Corpus
+from data_builders.executor import Executor
+from data_builders.files import atomic_path
+from data_builders.guard import CrossEncoderGuard, Lexical, guard_reasons
+from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
-from data_builders.negatives import Hit, bears_answer
-from data_builders.records import (
-    PASSAGE_SCHEMA,
-    GoldEvidence,
-    Passage,
-    Pool,
-    PoolPassage,
-    Question,
-    read_questions,
-    write_records,
-)
-from data_builders.retrievers import RetrieverSettings, open_retriever, retriever_names
+from data_builders.quality import count_quality, quality_report
+from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
+from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
+from data_builders.records import POOL_SCHEMA, Question, question_of
+from data_builders.retrieval import Asked, read_found
+from data_builders.retrievers import Found
+from data_builders.steps import Bench
 
-MISSED = "gold"  # the retriever named for a gold passage that no retriever found
-_BATCH = 256
-_CUTOFFS = (1, 2, 5, 10, 20)
-
-
-class Corpus(Sequence[Passage]):
-    """The passages of one split, held in Arrow: bytes of text, no Python object per passage."""
-
-    def __init__(self, table: pa.Table) -> None:
-        columns = table.select(PASSAGE_SCHEMA.names).combine_chunks()
-        self._columns = [_one_chunk(columns[name]) for name in PASSAGE_SCHEMA.names]
-        self.ids: pa.Array = self._columns[0]
-        self._position: dict[str, int] = {}
-
-    @classmethod
-    def read(cls, path: Path) -> Corpus:
-        """Read a passages file."""
-        return cls(pq.read_table(path))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, position: Any) -> Any:
-        return Passage(*(column[position].as_py() for column in self._columns))
-
-    def text(self, position: int) -> str:
-        """Return title and text as the guard reads them."""
-        return f"{self._columns[1][position].as_py()}\n{self._columns[2][position].as_py()}"
-
-    def position(self, passage_id: str) -> int | None:
-        """Return where a passage stands, or None if it is not here."""
-        if not self._position:
-            self._position = {name: place for place, name in enumerate(self.ids.to_pylist())}
-        return self._position.get(passage_id)
+Gold = Literal["annotated", "answer_match"]
+_BLOCK = 500  # questions of one shard: their passages are in memory at once
+_SHOWN = 90  # characters of a passage shown on either side of what the guard saw
 
 
 @dataclass(frozen=True)
-class RankedQuestion:
-    """What composing a context needs to know of one question. `gold` and `hits` are positions in the corpus."""
+class Judging:
+    """How pools are made of what was found. `gold` says where gold comes from for questions without annotated gold."""
 
-    id: str
-    answers: tuple[str, ...]
-    gold: tuple[int, ...]
-    hits: tuple[Hit, ...]
-
-
-class Annotations:
-    """Questions by id, held in Arrow."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._row = {name: row for row, name in enumerate(table["id"].to_pylist())}
-
-    def question(self, question_id: str) -> Question:
-        """Return one question with its annotations."""
-        return _question(self._table.slice(self._row[question_id], 1).to_pylist()[0])
+    ranking: InterleaveSettings | RrfSettings
+    guard: GuardSettings
+    gold: Gold
 
 
 @dataclass(frozen=True)
-class Split:
-    """Questions, pools and passages of one split, as columns of numbers and Arrow texts."""
+class Entry:
+    """A passage of one pool, judged."""
 
-    corpus: Corpus
-    questions: pa.Table
-    ids: list[str]
-    gold: Columns
-    pools: Columns
-    retrievers: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def question(self, row: int) -> Question:
-        """Return one question with its annotations."""
-        return _question(self.questions.slice(row, 1).to_pylist()[0])
-
-    def answers(self, row: int) -> tuple[str, ...]:
-        """Return the accepted answers of one question."""
-        return tuple(self.questions["answers"][row].as_py())
-
-    def gold_of(self, row: int) -> tuple[int, ...]:
-        """Return the positions of a question's gold passages."""
-        return tuple(self.gold.row(row)["passage"])
-
-    def pool_passages(self, row: int, depth: int) -> list[int]:
-        """Return the positions of the first `depth` passages of a question's pool."""
-        low, high = self.pools.borders[row], self.pools.borders[row + 1]
-        return self.pools.values["passage"][low : min(high, low + depth)].tolist()
-
-    def ranked(self, row: int) -> RankedQuestion:
-        """Return one question with everything that retrieval found for it."""
-        columns = self.pools.row(row)
-        names = [self.retrievers[number] for number in columns["retriever"]]
-        values = zip(columns["passage"], names, columns["rank"], columns["score"], columns["has_answer"], strict=True)
-        hits = tuple(Hit(*value) for value in values if value[2] > 0)  # rank 0: gold that no retriever found
-        return RankedQuestion(self.ids[row], self.answers(row), self.gold_of(row), hits)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Lists of numbers, one list per row, as flat arrays with borders."""
-
-    borders: np.ndarray[Any, Any]
-    values: dict[str, np.ndarray[Any, Any]]
-
-    def row(self, number: int) -> dict[str, list[Any]]:
-        """Return the lists of one row."""
-        low, high = self.borders[number], self.borders[number + 1]
-        return {name: column[low:high].tolist() for name, column in self.values.items()}
-
-
-def read_annotations(path: Path) -> Annotations:
-    """Read a questions file for looking questions up by id."""
-    return Annotations(pq.read_table(path).combine_chunks())
-
-
-def read_split(passages: Path, questions: Path, pools: Path) -> Split:
-    """Read one split for composing contexts. Memory: the passages once, the questions, and 13 bytes per pool entry."""
-    corpus = Corpus.read(passages)
-    table = pq.read_table(questions).combine_chunks()
-    golds = _one_chunk(table["gold"])
-    gold = Columns(_borders([pc.list_value_length(golds)]), {"passage": _positions(golds.flatten(), corpus)})
-    columns, names, ids = _read_pools(pools, corpus)
-    if ids != table["id"].to_pylist():
-        raise RagFtError(
-            f"{pools} and {questions} hold different questions. Build them again with `rag-ft build RECIPE`."
-        )
-    return Split(corpus, table, ids, gold, columns, names)
-
-
-def _read_pools(path: Path, corpus: Corpus) -> tuple[Columns, tuple[str, ...], list[str]]:
-    parts: dict[str, list[np.ndarray[Any, Any]]] = {
-        name: [] for name in ("passage", "retriever", "rank", "score", "has_answer")
-    }
-    lengths, names, ids = [], [""], []
-    entry = "passages.list.element."
-    wanted = ["id", *(entry + name for name in ("id", "retriever", "rank", "score", "has_answer"))]
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=1000, columns=wanted):
-        pools = batch.column("passages")
-        flat = pools.flatten()
-        ids += batch.column("id").to_pylist()
-        lengths.append(pc.list_value_length(pools))
-        parts["passage"].append(_positions(flat.field("id"), corpus))
-        coded = flat.field("retriever").dictionary_encode()
-        names += [name for name in coded.dictionary.to_pylist() if name not in names]
-        recode = np.array([names.index(name) for name in coded.dictionary.to_pylist()], dtype=np.int8)
-        parts["retriever"].append(recode[coded.indices.to_numpy()] if len(coded) else np.zeros(0, np.int8))
-        for name in ("rank", "score"):
-            parts[name].append(flat.field(name).to_numpy())
-        parts["has_answer"].append(flat.field("has_answer").to_numpy(zero_copy_only=False))
-    values = {name: np.concatenate(arrays) if arrays else np.zeros(0) for name, arrays in parts.items()}
-    return Columns(_borders(lengths), values), tuple(names), ids
-
-
-def _positions(ids: pa.Array, corpus: Corpus) -> np.ndarray[Any, Any]:
-    """Turn passage ids into positions (the source step has checked that every gold id is there)."""
-    return pc.index_in(ids, value_set=corpus.ids).to_numpy(zero_copy_only=False).astype(np.int32)
-
-
-def _borders(lengths: list[pa.Array]) -> np.ndarray[Any, Any]:
-    sizes = [part.to_numpy(zero_copy_only=False).astype(np.int64) for part in lengths]
-    return np.concatenate([np.zeros(1, np.int64), *sizes]).cumsum()
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _question(row: dict[str, Any]) -> Question:
-    evidence = tuple(GoldEvidence(**item) for item in row["evidence"])
-    return Question(**{**row, "answers": tuple(row["answers"]), "gold": tuple(row["gold"]), "evidence": evidence})
-
-
-@dataclass
-class Recall:
-    """How good retrieval is: counts over the pools of one split."""
-
-    questions: int = 0
-    entries: int = 0
-    bearing: int = 0
-    all_gold: dict[int, int] = field(default_factory=lambda: dict.fromkeys(_CUTOFFS, 0))
-    any_answer: dict[int, int] = field(default_factory=lambda: dict.fromkeys(_CUTOFFS, 0))
-
-    def add(self, pool: Pool) -> None:
-        """Count one pool."""
-        found = [passage for passage in pool.passages if passage.rank > 0]
-        golds = sum(passage.is_gold for passage in pool.passages)
-        self.questions += 1
-        self.entries += sum(not passage.is_gold for passage in found)
-        self.bearing += sum(passage.has_answer and not passage.is_gold for passage in found)
-        for cutoff in _CUTOFFS:
-            top = found[:cutoff]
-            self.all_gold[cutoff] += sum(passage.is_gold for passage in top) == golds
-            self.any_answer[cutoff] += any(passage.has_answer for passage in top)
-
-    def as_counts(self) -> dict[str, Any]:
-        """Return shares for the manifest."""
-        total = max(1, self.questions)
-        return {
-            "recall (all gold in the top k)": {str(k): round(n / total, 4) for k, n in self.all_gold.items()},
-            "answer in the top k": {str(k): round(n / total, 4) for k, n in self.any_answer.items()},
-            "share of negatives that bear the answer": round(self.bearing / max(1, self.entries), 4),
-        }
-
-
-def search_split(
-    corpus: Corpus, questions: Iterable[Question], settings: Sequence[RetrieverSettings], depth: int
-) -> Iterator[Pool]:
-    """Search each question with each retriever over the corpus of its split; yield one pool per question, in order.
-
-    Results of several retrievers are interleaved by rank; a passage found twice keeps its first place. Gold passages
-    that none found follow at the end with rank 0 and score 0.
-    """
-    names, retrievers = retriever_names(settings), [open_retriever(one) for one in settings]
-    for retriever in retrievers:
-        retriever.index(corpus)
-    stream = iter(questions)
-    while batch := list(islice(stream, _BATCH)):
-        queries = [question.question for question in batch]
-        results = zip(*(retriever.search(queries, depth) for retriever in retrievers), strict=True)
-        for question, found in zip(batch, results, strict=True):
-            yield _pool(question, corpus, dict(zip(names, found, strict=True)))
-
-
-def _pool(question: Question, corpus: Corpus, found: dict[str, list[tuple[int, float]]]) -> Pool:
-    ranked: dict[int, tuple[str, int, float]] = {}
-    for rank, row in enumerate(zip_longest(*found.values()), start=1):
-        for name, hit in zip(found, row, strict=True):
-            if hit is not None:
-                ranked.setdefault(hit[0], (name, rank, hit[1]))
-    for passage_id in question.gold:
-        position = corpus.position(passage_id)
-        if position is not None:
-            ranked.setdefault(position, (MISSED, 0, 0.0))
-    passages = tuple(_entry(question, corpus, position, *where) for position, where in ranked.items())
-    return Pool(question.id, question.question, question.answers, question.source, question.group, passages)
-
-
-def _entry(question: Question, corpus: Corpus, position: int, retriever: str, rank: int, score: float) -> PoolPassage:
-    passage = corpus[position]
-    bears = bears_answer(corpus.text(position), question.answers)
-    is_gold = passage.id in question.gold
-    return PoolPassage(passage.id, passage.title, passage.text, is_gold, bears, retriever, rank, score)
+    placed: Placed
+    is_gold: bool
+    has_answer: bool
+    guard: str
 
 
 def write_pools(
-    passages: Path, questions: Path, target: Path, retrieval: tuple[Sequence[RetrieverSettings], int], tally: Tally
+    asked: Asked, found: Mapping[str, Path], judging: Judging, bench: Bench, files: tuple[str, str]
 ) -> None:
-    """Search one split and write its pools; add retrieval quality to the tally. `retrieval` is (retrievers, depth)."""
-    recall, settings, depth = Recall(), *retrieval
+    """Write the pools of a split: `files` are the table with texts and the numbers that composing contexts reads."""
+    rows = pq.read_metadata(asked.questions).num_rows
+    names = [*found, "rrf", MISSED]
+    if judging.guard.cross_encoder is not None:  # one model in memory, with all threads to itself
+        bench = Bench(bench.target, bench.parts, Executor(processes=1), bench.tally, bench.report)
+    job = PoolJob(asked, dict(found), judging, tuple(names))
+    with atomic_path(bench.target / files[1]) as temporary, hits_writer(temporary, names) as hits:
 
-    def counted() -> Iterator[Pool]:
-        for pool in search_split(Corpus.read(passages), read_questions(questions), settings, depth):
-            recall.add(pool)
-            missed = sum(passage.rank == 0 for passage in pool.passages)
-            if missed:
-                tally.count("gold passages that retrieval missed", missed, pool.id)
-            tally.measure("passages per pool", len(pool.passages))
-            yield pool
+        def texts() -> Iterator[pa.Table]:
+            for table in bench.tables(job, rows, _BLOCK, f"pools of {asked.split}"):
+                hits.write_table(table.select(HITS_SCHEMA.names).combine_chunks().cast(hits_schema(names)))
+                yield table.select(POOL_SCHEMA.names)
 
-    tally.rows[target.name] = write_records(target, Pool, counted())
-    if tally.rows[target.name]:
-        tally.counts[target.stem] = recall.as_counts()
+        bench.write(files[0], POOL_SCHEMA, texts())
+    bench.tally.rows[files[1]] = bench.tally.rows[files[0]]
+    quality = bench.tally.counts.pop("quality", None)
+    if quality:
+        bench.tally.counts[f"retrieval of {asked.split}"] = quality_report(quality)
+
+
+@dataclass
+class PoolJob:
+    """Makes the pools of a range of questions."""
+
+    asked: Asked
+    found: dict[str, Path]
+    judging: Judging
+    retrievers: tuple[str, ...]
+    _opened: tuple[Corpus, pa.Table, Lexical, CrossEncoderGuard | None] | None = field(default=None, init=False)
+
+    def run(self, start: int, stop: int, tally: Tally) -> pa.Table:
+        """Return rows of both schemas, pools and hits, side by side; questions without gold are left out."""
+        corpus, questions, _, _ = self._open()
+        asked = [question_of(row) for row in questions.slice(start, stop - start).to_pylist()]
+        found = {name: read_found(path, start, stop) for name, path in self.found.items()}
+        golds = self._positions(corpus, [question.gold for question in asked])
+        others = self._positions(corpus, [question.alternatives for question in asked])
+        rows: list[int] = []
+        pools: list[list[Entry]] = []
+        for number, question in enumerate(asked):
+            own = {name: parts[number] for name, parts in found.items()}
+            entries = self._pool(question, own, (golds[number], others[number]), tally)
+            if entries is not None:
+                rows.append(start + number)
+                pools.append(entries)
+        return _table(corpus, [asked[row - start] for row in rows], rows, pools, self.retrievers)
+
+    def _open(self) -> tuple[Corpus, pa.Table, Lexical, CrossEncoderGuard | None]:
+        if self._opened is None:
+            corpus = Corpus.open(self.asked.passages)
+            rescoring = self.judging.guard.cross_encoder
+            model = CrossEncoderGuard(rescoring) if rescoring is not None else None
+            self._opened = corpus, pq.read_table(self.asked.questions), Lexical(corpus.text), model
+        return self._opened
+
+    def _positions(self, corpus: Corpus, groups: Sequence[Sequence[str]]) -> list[list[int]]:
+        flat = corpus.positions(pa.array([id_ for group in groups for id_ in group], pa.string())).tolist()
+        borders = np.cumsum([0, *map(len, groups)])
+        return [[p for p in flat[borders[i] : borders[i + 1]] if p >= 0] for i in range(len(groups))]
+
+    def _pool(
+        self, question: Question, found: dict[str, Found], annotated: tuple[list[int], list[int]], tally: Tally
+    ) -> list[Entry] | None:
+        placed = merge(found, self.judging.ranking)
+        gold, others = annotated
+        _, _, lexical, _ = self._open()
+        bearing = lexical.bearing(question, [one.passage for one in placed])
+        if not gold and question.answers:
+            gold = [one.passage for one, bears in zip(placed, bearing, strict=True) if bears][:1]
+            if self.judging.gold == "annotated" or not gold:
+                tally.drop("questions without gold that retrieval found no answer for", 1, question.id)
+                return None
+            tally.count("questions whose gold is the best passage that bears the answer", 1)
+        known = {one.passage for one in placed}
+        missed = [Placed(position, MISSED, 0, 0.0, ()) for position in gold if position not in known]
+        if missed:
+            tally.count("gold passages that retrieval missed", len(missed), question.id)
+        bearing += lexical.bearing(question, [one.passage for one in missed])
+        entries = self._judge(question, [*placed, *missed], bearing, (gold, others), tally)
+        if question.answers:
+            count_quality(found, set(gold), {e.placed.passage for e in entries if e.has_answer}, tally)
+        tally.measure("passages per pool", len(entries))
+        return entries
+
+    def _judge(
+        self,
+        question: Question,
+        placed: Sequence[Placed],
+        bearing: Sequence[bool],
+        annotated: tuple[list[int], list[int]],
+        tally: Tally,
+    ) -> list[Entry]:
+        gold, others = annotated
+        corpus, _, lexical, model = self._open()
+        passages = [one.passage for one in placed]
+        reasons = guard_reasons(lexical, self.judging.guard, gold, others, passages, bearing)
+        if model is not None:
+            reasons = model.reasons(question.question, gold, passages, reasons, corpus.text)
+        for passage, reason in zip(passages, reasons, strict=True):
+            if reason not in ("", "gold"):
+                tally.count(f"kept from the negatives: {reason}", 1, question.id)
+                tally.excerpt(f"kept from the negatives: {reason}", _excerpt(question, corpus, passage))
+        rows = zip(placed, bearing, reasons, strict=True)
+        return [Entry(one, one.passage in gold, bears, reason) for one, bears, reason in rows]
+
+
+def _excerpt(question: Question, corpus: Corpus, position: int) -> str:
+    """Return what a person needs to judge the guard: the question, its answer and the passage around it."""
+    passage, answer = corpus[position], (question.answers or ("",))[0]
+    at = max(0, passage.text.lower().find(answer.lower()))
+    text = " ".join(passage.text[max(0, at - _SHOWN) : at + len(answer) + _SHOWN].split())
+    return f"{question.question} [{answer}] {passage.id} {passage.title}: ... {text} ..."
+
+
+def _table(
+    corpus: Corpus,
+    questions: Sequence[Question],
+    rows: Sequence[int],
+    pools: Sequence[Sequence[Entry]],
+    retrievers: Sequence[str],
+) -> pa.Table:
+    flat = [entry for pool in pools for entry in pool]
+    places = [place for entry in flat for place in entry.placed.found]
+    borders = pa.array(np.cumsum([0, *map(len, pools)]), pa.int32())
+    found_borders = pa.array(np.cumsum([0, *(len(entry.placed.found) for entry in flat)]), pa.int32())
+    code = {name: number for number, name in enumerate(retrievers)}
+    passage = np.array([entry.placed.passage for entry in flat], np.int64)
+    retriever = [entry.placed.retriever for entry in flat]
+    rank = pa.array([entry.placed.rank for entry in flat], pa.int32())
+    score = pa.array([entry.placed.score for entry in flat], pa.float32())
+    bears, guards = [entry.has_answer for entry in flat], [entry.guard for entry in flat]
+    found_rank = pa.array([place[1] for place in places], pa.int32())
+    found = _struct(
+        retriever=pa.array([place[0] for place in places], pa.string()),
+        rank=found_rank,
+        score=pa.array([place[2] for place in places], pa.float32()),
+    )
+    ids, titles, texts = corpus.take(passage, ("id", "title", "text"))
+    entries = _struct(
+        id=ids,
+        title=titles,
+        text=texts,
+        is_gold=pa.array([entry.is_gold for entry in flat], pa.bool_()),
+        has_answer=pa.array(bears, pa.bool_()),
+        retriever=pa.array(retriever, pa.string()),
+        rank=rank,
+        score=score,
+        guard=pa.array(guards, pa.string()),
+        found=pa.ListArray.from_arrays(found_borders, found),
+    )
+    codes = _struct(retriever=pa.array([code[place[0]] for place in places], pa.int8()), rank=found_rank)
+    hits = _struct(
+        passage=pa.array(passage, pa.int32()),
+        retriever=pa.array([code[name] for name in retriever], pa.int8()),
+        rank=rank,
+        score=score,
+        has_answer=pa.array(bears, pa.int8()),
+        guard=pa.array([GUARDS.index(name) for name in guards], pa.int8()),
+        found=pa.ListArray.from_arrays(found_borders, codes),
+    )
+    heads = {name: [getattr(question, name) for question in questions] for name in POOL_SCHEMA.names[:-1]}
+    gold = [[entry.placed.passage for entry in pool if entry.is_gold] for pool in pools]
+    return pa.table(
+        {
+            **{name: pa.array(values, POOL_SCHEMA.field(name).type) for name, values in heads.items()},
+            "passages": pa.ListArray.from_arrays(borders, entries),
+            "row": pa.array(rows, pa.int32()),
+            "gold": pa.array(gold, pa.list_(pa.int32())),
+            "hits": pa.ListArray.from_arrays(borders, hits),
+        }
+    )
+
+
+def _struct(**columns: pa.Array) -> pa.StructArray:
+    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))

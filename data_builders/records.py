@@ -277,7 +277,7 @@ CONTEXT_SCHEMA = pa.schema(
 )
 
 Record = Passage | Question | Ranking | Pool | ContextRow
-_SCHEMAS: dict[type, pa.Schema] = {
+SCHEMAS: dict[type, pa.Schema] = {
     Passage: PASSAGE_SCHEMA,
     Question: QUESTION_SCHEMA,
     Ranking: RANKING_SCHEMA,
@@ -291,7 +291,7 @@ def write_records(path: Path, kind: type[Record], records: Iterable[Record], bat
 
     Memory holds one batch. The bytes depend on the records only.
     """
-    schema, written = _SCHEMAS[kind], 0
+    schema, written = SCHEMAS[kind], 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         batch: list[dict[str, Any]] = []
         for record in records:
@@ -314,7 +314,7 @@ def plain(value: Any) -> Any:
 
 def record_table(kind: type[Record], records: Iterable[Record]) -> pa.Table:
     """Return records of one `kind` as a table."""
-    return pa.Table.from_pylist([plain(record) for record in records], schema=_SCHEMAS[kind])
+    return pa.Table.from_pylist([plain(record) for record in records], schema=SCHEMAS[kind])
 
 
 def read_rows(path: Path, kind: type[Record]) -> Iterator[dict[str, Any]]:
@@ -325,7 +325,7 @@ def read_rows(path: Path, kind: type[Record]) -> Iterator[dict[str, Any]]:
     """
     with _reading(path):
         file = pq.ParquetFile(path)
-    missing = [name for name in _SCHEMAS[kind].names if name not in file.schema_arrow.names]
+    missing = [name for name in SCHEMAS[kind].names if name not in file.schema_arrow.names]
     if missing:
         raise RagFtError(
             f"{path} is not a table of {kind.__name__} rows: column {', '.join(missing)} is missing. "
@@ -384,9 +384,13 @@ def read_pools(path: Path) -> Iterator[Pool]:
 
 def read_context_rows(path: Path) -> Iterator[ContextRow]:
     """Stream context rows from Parquet."""
-    for row in read_rows(path, ContextRow):
-        passages = tuple(Passage(**item) for item in row["passages"])
-        yield ContextRow(row["id"], passages, tuple(_context_question(item) for item in row["questions"]))
+    return map(context_row_of, read_rows(path, ContextRow))
+
+
+def context_row_of(row: dict[str, Any]) -> ContextRow:
+    """Make a context row of its plain values."""
+    passages = tuple(Passage(**item) for item in row["passages"])
+    return ContextRow(row["id"], passages, tuple(_context_question(item) for item in row["questions"]))
 
 
 def _context_question(item: dict[str, Any]) -> ContextQuestion:

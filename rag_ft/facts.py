@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder, read_json
 
-_STEPS = ("source", "pools", "contexts", "labels")
+_STEPS = ("source", "clean", "pools", "contexts", "labels")
 
 
 def data_facts(run: RunFolder) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def data_facts(run: RunFolder) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for step in _STEPS:
         manifest = read_json(run.data / step / "manifest.json", "rag-ft build RECIPE")
-        rows = {name.removesuffix(".parquet"): output["rows"] for name, output in manifest["outputs"].items()}
+        rows = {Path(name).stem: output["rows"] for name, output in manifest["outputs"].items()}
         facts |= {f"{step} {name}": count for name, count in rows.items() if count}
         facts |= {name: value for name, value in manifest["counts"].items() if isinstance(value, int)}
     return facts

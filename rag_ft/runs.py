@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from rag_ft.recipe.settings import Recipe
 _TRAINED_SECTIONS = ("seed", "data", "model", "training")
 # Changing these changes neither rows nor weights, so a trained run goes on.
 _HARMLESS = {
-    "data.source.questions.test",
-    "data.source.questions.validation",
+    "data.executor",
+    "data.processes",
+    "data.sources.*.questions.test",
+    "data.sources.*.questions.validation",
     "model.attention",
     "training.report_to",
     "training.save_steps",
@@ -105,7 +108,7 @@ def open_run(recipe: Recipe, *, restart: bool = False) -> RunFolder:
 def _refuse_other_recipe(run: RunFolder, before: dict[str, Any], now: dict[str, Any]) -> None:
     flat_before, flat_now = (flatten({key: value.get(key) for key in _TRAINED_SECTIONS}) for value in (before, now))
     keys = sorted(flat_before.keys() | flat_now.keys())
-    changed = [key for key in keys if flat_before.get(key) != flat_now.get(key) and key not in _HARMLESS]
+    changed = [key for key in keys if flat_before.get(key) != flat_now.get(key) and not _harmless(key)]
     if changed:
         shown = "; ".join(f"{key} was {flat_before.get(key)!r}, now {flat_now.get(key)!r}" for key in changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -113,6 +116,10 @@ def _refuse_other_recipe(run: RunFolder, before: dict[str, Any], now: dict[str, 
             f"{run.root} was trained from another recipe ({shown}{more}). "
             "Set another name=NAME, or repeat the command with --restart to delete that training and begin anew."
         )
+
+
+def _harmless(key: str) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in _HARMLESS)
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:

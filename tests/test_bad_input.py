@@ -331,7 +331,7 @@ def test_an_interrupted_build_leaves_no_temporary_file_and_is_done_by_the_same_c
     tiny_weights: Path, tmp_path: Path, run_verb: Verb
 ) -> None:
     settings = tiny_settings(tiny_weights)
-    settings["data"]["source"]["questions"]["train"] = 20_000  # long enough to be caught in the act
+    settings["data"]["sources"]["world"]["questions"]["train"] = 20_000  # long enough to be caught in the act
     recipe = tiny_recipe(tmp_path, tiny_weights, data=settings["data"])
     process = subprocess.Popen(
         [sys.executable, "-m", "rag_ft", "build", str(recipe)],
@@ -348,7 +348,7 @@ def test_an_interrupted_build_leaves_no_temporary_file_and_is_done_by_the_same_c
     assert process.returncode == 130
     assert errors == "interrupted: the same command goes on where this one stopped.\n"
     assert leftovers(tmp_path) == []
-    code, out, _ = run_verb("build", recipe, "data.source.questions.train=24")
+    code, out, _ = run_verb("build", recipe, "data.sources.world.questions.train=24")
     assert code == 0
     assert "source: building" in out
     manifest = json.loads((tmp_path / "runs" / "tiny" / "data" / "source" / "manifest.json").read_text())

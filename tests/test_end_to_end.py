@@ -126,7 +126,7 @@ def test_restart_trains_anew_from_another_recipe(
 
 def test_validation_rows_are_watched_while_training(tiny_weights: Path, tmp_path: Path, run_verb: Verb) -> None:
     recipe = tiny_recipe(tmp_path, tiny_weights)
-    changes = ["data.source.questions.validation=3", "training.save_steps=5"]
+    changes = ["data.sources.world.questions.validation=3", "training.save_steps=5"]
     assert run_verb("build", recipe, *changes)[0] == 0
     assert run_verb("train", recipe, *changes)[0] == 0
     lines = (tmp_path / "runs" / "tiny" / "training" / "metrics.jsonl").read_text().splitlines()

@@ -22,7 +22,7 @@ BOUNDS = [(40, 40), (40, 60), (40, 120), (61, 63), (85, 120), (120, 120)]
 DIGEST = """
 import hashlib
 from data_builders.sources.invented_world import InventedWorld, InventedWorldSettings
-world = InventedWorld(InventedWorldSettings(), 3)
+world = InventedWorld(InventedWorldSettings(), "world", 3)
 rows = [*world.passages("test"), *world.questions("test")]
 print(hashlib.sha256(repr(rows).encode()).hexdigest())
 """
@@ -30,7 +30,7 @@ print(hashlib.sha256(repr(rows).encode()).hexdigest())
 
 def build(split="train", seed=0, count=600, words=(40, 120), share=0.25):
     counts = QuestionCounts(**{"train": 0, "validation": 0, "test": 1, split: count})
-    world = InventedWorld(InventedWorldSettings(questions=counts, words=words, two_hop_share=share), seed)
+    world = InventedWorld(InventedWorldSettings(questions=counts, words=words, two_hop_share=share), "world", seed)
     return list(world.passages(split)), list(world.questions(split))
 
 

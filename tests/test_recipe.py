@@ -51,7 +51,7 @@ def test_values_reach_the_settings(write):
     assert recipe.training.learning_rate == 0.0001
     assert recipe.training.trainer == {"weight_decay": 0.01}
     assert recipe.training.report_to == ("wandb",)
-    assert recipe.data.source.words == (50, 60)
+    assert recipe.data.sources.world.words == (50, 60)
     assert recipe.data.contexts.passages.weights == {5: 0.5, 10: 1.0}
     assert recipe.data.contexts.contexts == {"train": 4}
 
@@ -113,9 +113,9 @@ def test_scalars_are_those_of_yaml_1_2(write, text, value):
         ("model: {lora: {target_modules: [q, 3]}}", "model.lora.target_modules.1: 3 is a whole number, but text is"),
         ("model: {revision: 3}", "model.revision: 3 is a whole number, but text is expected: put it in quotes"),
         ("data: {retrievers: []}", "data.retrievers: the list has 0 entries; it needs at least 1"),
-        ("data: {source: {words: [50]}}", "data.source.words.1: the list has too few entries"),
-        ("data: {source: {words: [50, 60, 70]}}", "the list has 3 entries; it takes at most 2"),
-        ("data: {source: {kind: invented_word}}", "the nearest is invented_world"),
+        ("data: {sources: {world: {kind: invented_world, words: [50]}}}", "data.sources.world.words.1: the list has too few entries"),
+        ("data: {sources: {world: {kind: invented_world, words: [50, 60, 70]}}}", "the list has 3 entries; it takes at most 2"),
+        ("data: {sources: {world: {kind: invented_word}}}", "the nearest is invented_world"),
         ("data: {contexts: {passages: {kind: rang}}}", 'passages.kind: "rang" is not one of fixed, range,'),
         ("data: {contexts: {passages: {count: 3}}}", "passages.kind: the key is missing: add kind: with one of fixed"),
         ("data: {contexts: {passages: {kind: range, low: 3}}}", "add high: VALUE below data.contexts.passages"),
@@ -233,9 +233,9 @@ class TestExtends:
         assert load_recipe(write(child, base=base)).data.contexts.passages == RangeCount(kind="range", low=2, high=9)
 
     def test_the_default_kind_written_out_merges(self, write):
-        base = "name: b\ndata: {source: {two_hop_share: 0.5}}\n"
-        child = "extends: base.yaml\ndata: {source: {kind: invented_world}}\n"
-        assert load_recipe(write(child, base=base)).data.source.two_hop_share == 0.5
+        base = "name: b\ndata: {sources: {world: {kind: invented_world, two_hop_share: 0.5}}}\n"
+        child = "extends: base.yaml\ndata: {sources: {world: {kind: invented_world}}}\n"
+        assert load_recipe(write(child, base=base)).data.sources.world.two_hop_share == 0.5
 
     def test_a_mistake_in_a_base_names_the_base(self, write):
         shown = errors_of(write("extends: base.yaml\nseed: x\n", base="name: b\ntraining: {epochs: three}\n"))

@@ -10,8 +10,8 @@ from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
 # The sketch of a recipe, the key the message starts with, and what the message must say.
 BROKEN = [
     ("seed: -1", "seed", "cannot seed NumPy: take 0 to 4294967295"),
-    ("data: {source: {words: [90, 50]}}", "data.source", "write words: [50, 90]"),
-    ("data: {source: {questions: {train: 0}}}", "data.source.questions.train", "nothing to train on"),
+    ("data: {sources: {world: {kind: invented_world, words: [90, 50]}}}", "data.source", "write words: [50, 90]"),
+    ("data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}", "data.sources.world.questions.train", "nothing to train on"),
     ("data: {negatives: {rank_low: 9, rank_high: 3}}", "data.negatives", "set rank_high to 9 or more"),
     ("data: {negatives: {rank_high: 60}}", "data.negatives.rank_high", "set data.depth=60"),
     ("data: {depth: 20, negatives: {rank_low: 30}}", "data.negatives.rank_low", "past the last passage kept"),
@@ -23,7 +23,7 @@ BROKEN = [
     (
         "data: {contexts: {passages: {kind: fixed, count: 1}}}",
         "data.contexts.passages",
-        "set data.source.two_hop_share=0",
+        "set data.sources.world.two_hop_share=0",
     ),
     (
         "model: {prompt: {question_position: before}}\ndata: {contexts: {questions_per_context: 8}}",
@@ -80,10 +80,10 @@ def test_every_rule_is_broken_by_a_case(tmp_path):
 ALLOWED = [
     "data: {depth: 20}",  # the default window of negatives ends with the pool
     "data: {contexts: {passages: {kind: range, low: 1, high: 2}}}",
-    "data: {source: {two_hop_share: 0}, contexts: {passages: {kind: fixed, count: 1}}}",
+    "data: {sources: {world: {kind: invented_world, two_hop_share: 0}}, contexts: {passages: {kind: fixed, count: 1}}}",
     "data: {contexts: {gold_probability: 0, gold_absent: answer}}",
     "data: {contexts: {gold_position: middle}}",
-    "data: {source: {questions: {train: 0}}}\nevaluation: {systems: [{name: base, weights: base}]}",
+    "data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}\nevaluation: {systems: [{name: base, weights: base}]}",
     "model: {weights: org/model, revision: main}",
     "training: {trainer: {weight_decay: 0.1, lr_scheduler_type: constant}, report_to: [wandb, tensorboard]}",
     "export: {language: [en, kor], licence: cc-by-4.0}",

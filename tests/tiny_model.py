@@ -148,10 +148,12 @@ def tiny_settings(weights: Path) -> dict[str, Any]:
         "name": "tiny",
         "seed": 3,
         "data": {
-            "source": {
-                "kind": "invented_world",
-                "questions": {"train": 24, "validation": 0, "test": 4},
-                "words": [40, 45],
+            "sources": {
+                "world": {
+                    "kind": "invented_world",
+                    "questions": {"train": 24, "validation": 0, "test": 4},
+                    "words": [40, 45],
+                }
             },
             "depth": 6,
             "contexts": {"passages": {"kind": "fixed", "count": 2}, "contexts": {"train": 12}},

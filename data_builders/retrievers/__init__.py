@@ -53,3 +53,48 @@ class Retriever(Protocol):
     def search(self, queries: Sequence[Query], depth: int) -> list[Found]:
         """Return, per query, at most `depth` passages. The answer to a query does not depend on its neighbours."""
         ...
+
+
+def open_retriever(settings: Any, rankings: Path) -> Retriever:
+    """Return the retriever a recipe asks for, without an index yet. `rankings` is the file of the sources' own."""
+    return _OPENERS[settings.kind](settings, rankings)
+
+
+def retriever_names(settings: Sequence[Any]) -> list[str]:
+    """Name each retriever by its name or kind, a second one of the same name with a number: bm25, bm25-2."""
+    names = [one.name or one.kind for one in settings]
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [name if not before else f"{name}-{before + 1}" for name, before in zip(names, earlier, strict=True)]
+
+
+def _bm25(settings: Any, rankings: Path) -> Retriever:
+    from data_builders.retrievers.bm25 import Bm25
+
+    return Bm25(settings)
+
+
+def _dense(settings: Any, rankings: Path) -> Retriever:
+    from data_builders.retrievers.dense import Dense
+
+    return Dense(settings)
+
+
+def _trec_run(settings: Any, rankings: Path) -> Retriever:
+    from data_builders.retrievers.rankings import TrecRun
+
+    return TrecRun(settings)
+
+
+def _source(settings: Any, rankings: Path) -> Retriever:
+    from data_builders.retrievers.rankings import SourceRanking
+
+    return SourceRanking(settings, rankings)
+
+
+# Modules are imported when asked for: they bring numpy, bm25s and torch, which `rag-ft check` does without.
+_OPENERS: dict[str, Callable[[Any, Path], Retriever]] = {
+    "bm25": _bm25,
+    "dense": _dense,
+    "trec_run": _trec_run,
+    "source": _source,
+}

@@ -8,10 +8,18 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from data_builders.manifest import Tally
+from data_builders.sources.beir import Beir, BeirSettings
+from data_builders.sources.documents import Documents, DocumentsSettings
+from data_builders.sources.files import FORMATS, FileSource, FileSourceSettings
+from data_builders.sources.hub import Hub, HubSettings
 from data_builders.sources.invented_world import InventedWorld, InventedWorldSettings
+from data_builders.sources.jsonl import Jsonl, JsonlSettings
 from data_builders.sources.rows import SourceRecord
 
-SourceSettings = Annotated[InventedWorldSettings, Field(discriminator="kind")]
+SourceSettings = Annotated[
+    JsonlSettings | DocumentsSettings | FileSourceSettings | BeirSettings | HubSettings | InventedWorldSettings,
+    Field(discriminator="kind"),
+]
 
 
 class Source(Protocol):
@@ -31,4 +39,11 @@ def open_source(name: str, settings: Any, seed: int) -> Source:
     return _SOURCES[settings.kind](settings, name, seed)
 
 
-_SOURCES: dict[str, Callable[[Any, str, int], Source]] = {"invented_world": InventedWorld}
+_SOURCES: dict[str, Callable[[Any, str, int], Source]] = {
+    "beir": Beir,
+    "documents": Documents,
+    "hub": Hub,
+    "invented_world": InventedWorld,
+    "jsonl": Jsonl,
+    **dict.fromkeys(FORMATS, FileSource),
+}

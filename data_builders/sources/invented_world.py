@@ -7,17 +7,19 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from data_builders.files import seeded
+from data_builders.manifest import Tally
 from data_builders.records import Passage, Question
 from data_builders.settings import Settings
 from data_builders.sources.invented_world_blocks import BLOCK, FAMILY, GRAMMAR, draw_block
 from data_builders.sources.invented_world_model import Entity
 from data_builders.sources.invented_world_writing import Fact, Written, ask, one_hop_facts, two_hop_facts, write_passage
+from data_builders.sources.rows import SPLITS, SourceBase, SourceRecord
 
 _LEAST_BLOCKS = 5  # a world so small that retrieval ranks all of it would teach and measure nothing
 
@@ -33,13 +35,15 @@ class QuestionCounts(Settings):
     """Questions to evaluate on."""
 
 
-class InventedWorldSettings(Settings):
+class InventedWorldSettings(SourceBase):
     """Passages and questions about people, places, organisations and works that do not exist."""
 
     kind: Literal["invented_world"] = "invented_world"
     """An embedded source: needs no file and no network."""
     questions: QuestionCounts = QuestionCounts()
     """Questions per split; entities of different splits are disjoint."""
+    passages: Annotated[int, Field(ge=0)] = 0
+    """Fewest passages of a split that has questions; those beyond what the questions need are never asked about."""
     words: tuple[Annotated[int, Field(ge=40, le=120)], Annotated[int, Field(ge=40, le=120)]] = (40, 120)
     """Shortest and longest passage, in words."""
     two_hop_share: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -76,16 +80,22 @@ class InventedWorld:
     The same seed gives the same bytes; with more questions a split keeps its entities and gets further ones.
     """
 
-    def __init__(self, settings: InventedWorldSettings, seed: int) -> None:
+    def __init__(self, settings: InventedWorldSettings, name: str, seed: int) -> None:
         self._settings = settings
         self._seed = seed
         self._facts = facts_per_passage(settings.words)
         self._quota = _questions_per_block(self._facts, settings.two_hop_share)
 
+    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+        """Stream passages and questions of the three splits, which share no passage."""
+        for split in SPLITS:
+            yield from (replace(passage, split=split) for passage in self.passages(split))
+            yield from (replace(question, split=split) for question in self.questions(split))
+
     def passages(self, split: str) -> Iterator[Passage]:
         """Stream the passages of a split: those the questions need, and never fewer than 240 if it has questions."""
-        questions = self._count(split)
-        blocks = max(_LEAST_BLOCKS, math.ceil(questions / self._quota)) if questions else 0
+        questions, least = self._count(split), math.ceil(self._settings.passages / BLOCK)
+        blocks = max(_LEAST_BLOCKS, least, math.ceil(questions / self._quota)) if questions else 0
         for number in range(blocks):
             families = draw_block(self._seed, split, number, self._facts)
             for entity in itertools.chain.from_iterable(families.values()):

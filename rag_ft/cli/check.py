@@ -41,11 +41,10 @@ def resolved_yaml(recipe: Recipe) -> str:
 def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield what a recipe does, as heading and text, in the order of the run."""
     data, model, training, evaluation = recipe.data, recipe.model, recipe.training, recipe.evaluation
-    questions = data.source.questions
     yield "name", f"{recipe.name} (run folder {recipe.runs_dir}/{recipe.name}, seed {recipe.seed})"
-    counts = f"{questions.train:,} train, {questions.validation:,} validation, {questions.test:,} test questions"
-    yield "source", f"{data.source.kind}: {counts}"
-    yield "retrieval", f"{', '.join(item.kind for item in data.retrievers)}, {data.depth} passages deep"
+    for number, (source, settings) in enumerate(data.sources.items()):
+        yield "sources" if not number else "", f"{source}: {_source(settings)}"
+    yield "retrieval", f"{', '.join(retriever_names(data.retrievers))}, {data.depth} passages deep"
     yield "contexts", _contexts(recipe)
     yield "labels", f"{data.labels.kind}, style {model.prompt.style}"
     yield "weights", f"{model.weights} ({model.dtype}), LoRA rank {model.lora.rank}, alpha {model.lora.alpha}"
@@ -58,10 +57,15 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "training", f"{length}, {batch}, learning rate {training.learning_rate:g}, {training.max_length} tokens"
     if training.trainer:
         yield "", "trainer: " + ", ".join(f"{key}={value}" for key, value in training.trainer.items())
-    asked = f"{evaluation.questions or questions.test:,} questions"
+    asked = f"{evaluation.questions:,} questions" if evaluation.questions else "all test questions"
     sweep = ", ".join(map(str, evaluation.passages))
     yield "evaluation", f"{asked}, {sweep} passages, gold {' and '.join(evaluation.gold)}"
     yield "", "systems: " + ", ".join(system.name for system in evaluation.systems)
+
+
+def _source(settings: Any) -> str:
+    told = settings.model_dump(mode="json", exclude={"kind"}, exclude_unset=True)
+    return " ".join([settings.kind, *(f"{key}={value}" for key, value in told.items())])
 
 
 def _contexts(recipe: Recipe) -> str:

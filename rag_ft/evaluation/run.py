@@ -86,7 +86,7 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     pools = chosen_pools(read_pools(data_paths(run.data).pools["test"]), recipe.evaluation.questions, recipe.seed)
     pools = chosen_pools(pools, limit, recipe.seed)
     if not pools:
-        raise RagFtError("there is no question to evaluate. Raise data.source.questions.test.")
+        raise RagFtError("there is no question to evaluate. See the split report of `rag-ft build RECIPE` and data.splits.")
     return _Setup(recipe, run, weights, encoder, contract, pools, _evidence(run, pools), report)
 
 

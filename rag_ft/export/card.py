@@ -110,7 +110,7 @@ def card_facts(
         revision=revision or model["revision"],
         prompt=PromptSettings.model_validate(model["prompt"]),
         chat_template_kwargs=model["chat_template_kwargs"],
-        source=recipe["data"]["source"]["kind"],
+        source=", ".join(dict.fromkeys(one["kind"] for one in recipe["data"]["sources"].values())),
         export=ExportSettings.model_validate_json(json.dumps(recipe["export"])),
         max_new_tokens=recipe["evaluation"]["max_new_tokens"] or CardFacts.max_new_tokens,
         data=data,

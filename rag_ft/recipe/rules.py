@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 from data_builders.contexts import CountSettings, FixedCount, RangeCount
 from data_builders.negatives import NegativesSettings
+from data_builders.retrievers import retriever_names
+from data_builders.sources.invented_world import InventedWorldSettings
 from rag_ft.recipe.problems import KeyPath, Node, Problem, suggestion
 from rag_ft.recipe.settings import Recipe
 from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
@@ -90,13 +92,21 @@ def seed_fits_numpy(recipe: Recipe) -> str | None:
     return None if 0 <= recipe.seed < 2**32 else f"{recipe.seed} cannot seed NumPy: take 0 to {2**32 - 1}."
 
 
-@rule("data.source.questions.train", "evaluation.systems")
+def _worlds(recipe: Recipe) -> dict[str, InventedWorldSettings]:
+    """Return the invented worlds among the sources: what they will hold is known before they are read."""
+    return {name: one for name, one in recipe.data.sources.items() if isinstance(one, InventedWorldSettings)}
+
+
+@rule("data.sources", "evaluation.systems")
 def tuned_needs_training_questions(recipe: Recipe) -> str | None:
     """A tuned system cannot come from no question."""
-    tuned = any(system.weights == "tuned" for system in recipe.evaluation.systems)
-    if recipe.data.source.questions.train or not tuned:
+    worlds, tuned = _worlds(recipe), any(system.weights == "tuned" for system in recipe.evaluation.systems)
+    if not tuned or len(worlds) < len(recipe.data.sources) or any(one.questions.train for one in worlds.values()):
         return None
-    return "0 leaves nothing to train on: raise it, or take systems with weights: tuned out of evaluation.systems."
+    return (
+        f"{next(iter(worlds))}.questions.train=0 leaves nothing to train on: raise it, "
+        "or take systems with weights: tuned out of evaluation.systems."
+    )
 
 
 @rule("data.negatives.rank_high", "data.depth")
@@ -115,15 +125,15 @@ def negative_window_starts_within_depth(recipe: Recipe) -> str | None:
     return f"{low} is past the last passage kept (data.depth is {depth}): lower it." if low > depth else None
 
 
-@rule("data.contexts.passages", "data.source.two_hop_share")
+@rule("data.contexts.passages", "data.sources")
 def two_hops_need_two_passages(recipe: Recipe) -> str | None:
     """A question of two hops has two gold passages."""
-    share = recipe.data.source.two_hop_share
+    name, share = next(((name, one.two_hop_share) for name, one in _worlds(recipe).items() if one.two_hop_share), ("", 0))
     if not share or _largest(recipe.data.contexts.passages) >= 2:
         return None
     return (
         f"contexts of 1 passage cannot answer the two-hop questions ({share:g} of all): "
-        "allow 2, or set data.source.two_hop_share=0."
+        f"allow 2, or set data.sources.{name}.two_hop_share=0."
     )
 
 
@@ -229,13 +239,23 @@ def sweep_within_depth(recipe: Recipe) -> str | None:
     )
 
 
-@rule("evaluation.questions", "data.source.questions.test")
+@rule("evaluation.questions", "data.sources")
 def enough_test_questions(recipe: Recipe) -> str | None:
     """More questions than the test split has cannot be asked."""
-    asked, held = recipe.evaluation.questions, recipe.data.source.questions.test
-    if asked is None or asked <= held:
+    asked, worlds = recipe.evaluation.questions, _worlds(recipe)
+    held = sum(one.questions.test for one in worlds.values())
+    if asked is None or asked <= held or len(worlds) < len(recipe.data.sources):
         return None
-    return f"{asked} are more than the test split has ({held}): raise data.source.questions.test or lower this."
+    name = next(iter(worlds))
+    return f"{asked} are more than the test split has ({held}): raise data.sources.{name}.questions.test or lower this."
+
+
+@rule("data.ranking", "data.retrievers")
+def fusion_weighs_known_retrievers(recipe: Recipe) -> str | None:
+    """A weight for a retriever that there is not would change nothing."""
+    ranking, names = recipe.data.ranking, retriever_names(recipe.data.retrievers)
+    unknown = next((name for name in getattr(ranking, "weights", None) or {} if name not in names), None)
+    return None if unknown is None else f'weights names "{unknown}", which is no retriever: {suggestion(unknown, names)}'
 
 
 @rule("evaluation.systems")

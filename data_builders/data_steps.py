@@ -1,0 +1,164 @@
+"""The steps of a build: what each depends on, reads and writes, and the work it does. Holds no settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_builders.build import TRAINING_SPLITS, DataPaths, DataSettings, data_paths
+from data_builders.clean_questions import CleanSettings, clean_questions
+from data_builders.clean_passages import clean_passages
+from data_builders.context_step import advise, write_contexts
+from data_builders.import_step import FILES, import_sources, signatures
+from data_builders.label_step import write_labels
+from data_builders.pools import Judging, write_pools
+from data_builders.retrieval import search_split
+from data_builders.retrievers import retriever_names
+from data_builders.sources import open_source
+from data_builders.sources.rows import SPLITS
+from data_builders.steps import Bench, Step
+
+# Raise one when its step writes something else.
+_VERSIONS = {"source": 3, "clean": 1, "retrieval": 1, "pools": 2, "contexts": 3, "labels": 2}
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What the work of every step needs."""
+
+    settings: DataSettings
+    seed: int
+    folder: Path
+
+    @property
+    def paths(self) -> DataPaths:
+        """Where the files are."""
+        return data_paths(self.folder)
+
+    @property
+    def raw(self) -> list[Path]:
+        """What the sources gave."""
+        return [self.paths.raw / name for name in FILES.values()]
+
+    @property
+    def clean(self) -> list[Path]:
+        """What is searched and asked."""
+        return [*self.paths.passages.values(), self.paths.rankings, *self.paths.questions.values()]
+
+    def found(self, split: str) -> dict[str, Path]:
+        """What every retriever found for a split."""
+        return {name: self.paths.found(name, split) for name in retriever_names(self.settings.retrievers)}
+
+    def step(
+        self, name: str, reads: list[Path], writes: list[Path], depends: dict[str, Any], work: Callable[[Bench], None]
+    ) -> Step:
+        """Declare a step; the first part of its name says which version counts."""
+        needs = tuple(path.relative_to(self.folder).as_posix() for path in reads)
+        return Step(name, _VERSIONS[name.split("/")[0]], depends, needs, tuple(file.name for file in writes), work)
+
+
+def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:
+    """Declare the steps of a build in order."""
+    build = _Build(settings, seed, folder)
+    return [_source(build), _clean(build), *_retrieval(build), _pools(build), _contexts(build), _labels(build)]
+
+
+def _plain(build: _Build, *keys: str) -> dict[str, Any]:
+    return build.settings.model_dump(mode="json", include=set(keys))
+
+
+def _training(files: Mapping[str, Path]) -> list[Path]:
+    return [files[split] for split in TRAINING_SPLITS]
+
+
+def _source(build: _Build) -> Step:
+    depends = {"sources": {name: _without_weight(one) for name, one in _plain(build, "sources")["sources"].items()}}
+
+    def work(bench: Bench) -> None:
+        named = build.settings.sources.items()
+        sources = {name: open_source(name, one, build.seed) for name, one in named}
+        import_sources(sources, bench.target, bench.tally)
+
+    step = build.step("source", [], build.raw, depends, work)
+    return Step(**{**vars(step), "outside": partial(signatures, [depends])})
+
+
+def _without_weight(source: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key != "weight"}
+
+
+def _clean(build: _Build) -> Step:
+    depends = _plain(build, "splits", "sample", "gold", "decontaminate")
+
+    def work(bench: Bench) -> None:
+        settings, paths = build.settings, build.paths
+        passages, questions, rankings = build.raw
+        aliases = clean_passages(passages, paths.passages, bench.tally)
+        cleaning = CleanSettings(settings.splits, settings.decontaminate, settings.sample, settings.gold, build.seed)
+        clean_questions((questions, rankings), paths, aliases, cleaning, bench)
+
+    step = build.step("clean", build.raw, build.clean, depends, work)
+    return Step(**{**vars(step), "outside": partial(signatures, [depends["decontaminate"]])})
+
+
+def _retrieval(build: _Build) -> list[Step]:
+    steps = []
+    names = retriever_names(build.settings.retrievers)
+    for name, settings in zip(names, build.settings.retrievers, strict=True):
+
+        def work(bench: Bench, settings: Any = settings) -> None:
+            for split in SPLITS:
+                search_split(settings, build.settings.depth, build.paths.asked(split), bench, f"{split}.parquet")
+
+        depends = {"retriever": settings.model_dump(mode="json", exclude={"name"}), "depth": build.settings.depth}
+        files = [build.paths.found(name, split) for split in SPLITS]
+        steps.append(build.step(f"retrieval/{name}", build.clean, files, depends, work))
+    return steps
+
+
+def _pools(build: _Build) -> Step:
+    paths = build.paths
+
+    def work(bench: Bench) -> None:
+        judging = Judging(build.settings.ranking, build.settings.guard, build.settings.gold)
+        for split in SPLITS:
+            files = (paths.pools[split].name, paths.hits[split].name)
+            write_pools(paths.asked(split), build.found(split), judging, bench, files)
+        bench.tally.advice.append(
+            "Low recall? Raise data.depth, set the language of your passages in data.retrievers, or add a dense one."
+        )
+
+    found = [file for split in SPLITS for file in build.found(split).values()]
+    writes = [*paths.pools.values(), *paths.hits.values()]
+    return build.step("pools", [*build.clean, *found], writes, _plain(build, "ranking", "guard", "gold"), work)
+
+
+def _contexts(build: _Build) -> Step:
+    depends = _plain(build, "negatives", "contexts")
+    depends["contexts"].pop("gold_absent")  # the labels' business
+    depends["weights"] = {name: one.weight for name, one in build.settings.sources.items() if one.weight is not None}
+    depends["guard"] = build.settings.guard.answers
+
+    def work(bench: Bench) -> None:
+        write_contexts(build.settings, build.seed, build.paths, bench)
+        advise(build.settings, bench.tally)
+
+    paths = build.paths
+    passages = [paths.passages["shared"], *_training(paths.passages)]
+    reads = [*passages, *_training(paths.questions), *_training(paths.hits)]
+    return build.step("contexts", reads, [*paths.contexts.values()], depends, work)
+
+
+def _labels(build: _Build) -> Step:
+    paths, gold_absent = build.paths, build.settings.contexts.gold_absent
+
+    def work(bench: Bench) -> None:
+        for split in TRAINING_SPLITS:
+            write_labels(paths.contexts[split], paths.questions[split], gold_absent, bench)
+
+    depends = {**_plain(build, "labels"), "gold_absent": gold_absent}
+    reads = [*_training(paths.questions), *paths.contexts.values()]
+    return build.step("labels", reads, [*paths.labels.values()], depends, work)

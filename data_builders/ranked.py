@@ -1,0 +1,168 @@
+"""One split read back for composing contexts: questions, what retrieval found, passages. Numbers in mapped files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_builders.corpus import Corpus, map_table
+from data_builders.errors import RagFtError
+from data_builders.negatives import Hit
+from data_builders.records import Question, question_of
+
+MISSED = "gold"  # the retriever named for a gold passage that no retriever found
+GUARDS = ("", "gold", "answer", "near_duplicate", "cross_encoder")
+_HIT = pa.struct(
+    [
+        ("passage", pa.int32()),
+        ("retriever", pa.int8()),
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+        ("has_answer", pa.int8()),
+        ("guard", pa.int8()),
+        ("found", pa.list_(pa.struct([("retriever", pa.int8()), ("rank", pa.int32())]))),
+    ]
+)
+HITS_SCHEMA = pa.schema([("row", pa.int32()), ("gold", pa.list_(pa.int32())), ("hits", pa.list_(_HIT))])
+
+
+@dataclass(frozen=True)
+class RankedQuestion:
+    """What composing a context needs to know of one question. `gold` and `hits` are positions in the corpus."""
+
+    id: str
+    answers: tuple[str, ...]
+    gold: tuple[int, ...]
+    hits: tuple[Hit, ...]
+
+
+class _Chunk:
+    """The hits of some consecutive questions as flat columns that stay in the mapped file."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        gold, hits = batch.column("gold"), batch.column("hits")
+        self.gold_borders, self.gold = gold.offsets.to_numpy(), gold.values.to_numpy()
+        self.borders = hits.offsets.to_numpy()
+        names = ("passage", "retriever", "rank", "score", "has_answer", "guard")
+        self.columns = [hits.values.field(name).to_numpy() for name in names]
+        found = hits.values.field("found")
+        self.found_borders = found.offsets.to_numpy()
+        self.found = [found.values.field(name).to_numpy() for name in ("retriever", "rank")]
+
+
+class Split:
+    """Questions, hits and passages of one split. A row counts the questions that have a pool, in file order.
+
+    Args:
+        corpus: the passages the split searches.
+        questions: the rows of its questions file.
+        hits: a table of `HITS_SCHEMA`, mapped; `row` points into `questions`.
+    """
+
+    def __init__(self, corpus: Corpus, questions: pa.Table, hits: pa.Table) -> None:
+        self.corpus = corpus
+        self._retrievers: list[str] = json.loads((hits.schema.metadata or {}).get(b"retrievers", b"[]"))
+        batches = [batch for batch in hits.to_batches() if batch.num_rows]
+        self._chunks = [_Chunk(batch) for batch in batches]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self.questions = questions.take(hits["row"]).combine_chunks()
+        self.ids: list[str] = self.questions["id"].to_pylist()
+
+    @classmethod
+    def open(cls, passages: Sequence[Path], questions: Path, hits: Path) -> Split:
+        """Read one split; texts and hits stay in their files.
+
+        Raises:
+            RagFtError: a file is missing or does not belong to the others.
+        """
+        table, found = pq.read_table(questions), map_table(hits)
+        if found.num_rows and found["row"][-1].as_py() >= table.num_rows:
+            raise RagFtError(
+                f"{hits} and {questions} hold different questions. Build again with `rag-ft build RECIPE`."
+            )
+        return cls(Corpus.open(passages), table, found)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """The data set of every question."""
+        return self.questions["source"].to_pylist()  # type: ignore[no-any-return]
+
+    def question(self, row: int) -> Question:
+        """Return one question with its annotations."""
+        return question_of(self.questions.slice(row, 1).to_pylist()[0])
+
+    def answers(self, row: int) -> tuple[str, ...]:
+        """Return the accepted answers of one question."""
+        return tuple(self.questions["answers"][row].as_py())
+
+    def gold_of(self, row: int) -> tuple[int, ...]:
+        """Return the positions of a question's gold passages."""
+        chunk, at = self._place(row)
+        return tuple(chunk.gold[chunk.gold_borders[at] : chunk.gold_borders[at + 1]].tolist())
+
+    def pool_passages(self, row: int, depth: int) -> list[int]:
+        """Return the positions of the first `depth` passages of a question's pool."""
+        chunk, at = self._place(row)
+        low, high = chunk.borders[at], chunk.borders[at + 1]
+        return chunk.columns[0][low : min(high, low + depth)].tolist()  # type: ignore[no-any-return]
+
+    def ranked(self, row: int) -> RankedQuestion:
+        """Return one question with everything that retrieval found for it."""
+        return RankedQuestion(self.ids[row], self.answers(row), self.gold_of(row), tuple(self._hits(row)))
+
+    def _hits(self, row: int) -> list[Hit]:
+        chunk, at = self._place(row)
+        low, high = int(chunk.borders[at]), int(chunk.borders[at + 1])
+        rows = zip(*(column[low:high].tolist() for column in chunk.columns), strict=True)
+        hits = []
+        for number, (passage, retriever, rank, score, bears, guard) in enumerate(rows, start=low):
+            first, last = chunk.found_borders[number], chunk.found_borders[number + 1]
+            names, ranks = (column[first:last].tolist() for column in chunk.found)
+            found = tuple((self._retrievers[name], place) for name, place in zip(names, ranks, strict=True))
+            if rank > 0:  # 0: gold that no retriever found
+                hits.append(Hit(passage, self._retrievers[retriever], rank, score, bool(bears), GUARDS[guard], found))
+        return hits
+
+    def _place(self, row: int) -> tuple[_Chunk, int]:
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._chunks[number], int(row - self._starts[number])
+
+
+class Annotations:
+    """Questions by id, held in Arrow."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self._row = {name: row for row, name in enumerate(table["id"].to_pylist())}
+
+    @classmethod
+    def read(cls, path: Path) -> Annotations:
+        """Read a questions file for looking questions up by id."""
+        return cls(pq.read_table(path).combine_chunks())
+
+    def question(self, question_id: str) -> Question:
+        """Return one question with its annotations."""
+        return question_of(self._table.slice(self._row[question_id], 1).to_pylist()[0])
+
+
+def hits_schema(retrievers: Sequence[str]) -> pa.Schema:
+    """Return the schema of a hits file, with the names that the numbers of retrievers stand for."""
+    return HITS_SCHEMA.with_metadata({"retrievers": json.dumps(list(retrievers))})
+
+
+@contextmanager
+def hits_writer(path: Path, retrievers: Sequence[str]) -> Iterator[pa.RecordBatchFileWriter]:
+    """Open an Arrow file of hits that can be mapped."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, hits_schema(retrievers)) as writer:
+        yield writer
