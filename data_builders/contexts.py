@@ -3,57 +3,51 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from data_builders.negatives import HardNegatives, NegativesSettings, bears_answer, hard_negatives, random_negatives
+from data_builders.mixing import mixed, quotas
+from data_builders.negatives import (
+    KINDS,
+    HardNegatives,
+    Hit,
+    Kind,
+    Negative,
+    NegativesSettings,
+    Preference,
+    bears,
+    hard_negatives,
+    other_negatives,
+    pick_low,
+    pick_top,
+    random_negatives,
+)
+from data_builders.passage_counts import (
+    CountSettings,
+    FixedCount,
+    TokenCount,
+    draw_count,
+    largest_count,
+    within_budget,
+)
 from data_builders.settings import Settings
+from data_builders.text import AnswerMatcher
 
 if TYPE_CHECKING:
-    from data_builders.pools import Corpus, RankedQuestion
+    from data_builders.ranked import RankedQuestion, Split
+    from data_builders.records import Question
 
 Item = TypeVar("Item")
 
 
-class FixedCount(Settings):
-    """Always the same number of passages."""
+class GoldIndex(Settings):
+    """One place for the gold passages."""
 
-    kind: Literal["fixed"]
-    """Always `count` passages."""
-    count: Annotated[int, Field(ge=1)]
-    """Passages per context, gold included."""
-
-
-class RangeCount(Settings):
-    """A number of passages drawn uniformly."""
-
-    kind: Literal["range"]
-    """Uniform over `low..high`."""
-    low: Annotated[int, Field(ge=1)]
-    """Fewest passages."""
-    high: Annotated[int, Field(ge=1)]
-    """Most passages."""
-
-    @model_validator(mode="after")
-    def _range_is_not_empty(self) -> RangeCount:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}: set high to {self.low} or more")
-        return self
-
-
-class WeightedCount(Settings):
-    """A number of passages drawn from weighted choices."""
-
-    kind: Literal["choices"]
-    """Drawn from `weights`."""
-    weights: Annotated[dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    """Passage count -> weight."""
-
-
-CountSettings = Annotated[FixedCount | RangeCount | WeightedCount, Field(discriminator="kind")]
+    index: Annotated[int, Field(ge=0)]
+    """Passages before the first gold one, as in the sweeps of Lost in the Middle; in a smaller context gold is last."""
 
 
 class ContextsSettings(Settings):
@@ -63,28 +57,102 @@ class ContextsSettings(Settings):
     """How many passages a context shows. Train at the largest count you will use (arXiv 2410.05983, section 5.3)."""
     questions_per_context: Annotated[int, Field(ge=1)] = 1
     """More than 1 shares one context among questions whose gold passages are each other's hard negatives."""
+    own_negatives: Annotated[int, Field(ge=0)] = 1
+    """Hard negatives from its own pool that each question of a shared context keeps, as far as it has any.
+
+    Raise it for harder contexts with fewer questions each; 0 lets questions in that have none.
+    """
     gold_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Share of questions whose context shows the gold passages (P of RAFT, arXiv 2403.10131)."""
+    """Share of answerable questions whose context shows all their gold passages (P of RAFT, arXiv 2403.10131)."""
+    gold_partial: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of the contexts without all gold passages, the share that shows some, for questions with several (multi-hop).
+
+    Only gold passages without the answer are shown then, and the question counts as unanswerable: it teaches not to
+    jump from half of the evidence. Otherwise all gold passages stand there, or none.
+    """
     gold_absent: Literal["abstain", "answer", "drop"] = "abstain"
     """Label of a question whose context shows no gold: decline, the gold answer all the same, or leave it out."""
-    gold_position: Literal["uniform", "first", "middle", "last"] = "uniform"
-    """Where gold passages stand; used with `order: shuffled`."""
-    hard_share: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Share of negatives that are hard; the rest are random passages."""
+    gold_position: Literal["uniform", "first", "middle", "last"] | GoldIndex = "uniform"
+    """Where gold passages stand; used with `order: shuffled`. `{index: 3}` puts three passages before them."""
     order: Literal["shuffled", "retrieved", "reordered"] = "shuffled"
     """Order shown: shuffled, by rank, or best at both ends (arXiv 2410.05983, algorithm 2)."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Training contexts composed of each question, each with new draws, where `contexts` sets no cap.
+
+    More of them vary counts, negatives and positions; training.epochs shows the same contexts again.
+    """
     contexts: dict[Literal["train", "validation"], Annotated[int, Field(ge=0)]] | None = None
-    """Cap on composed contexts per split; null composes one pass over the questions."""
+    """Cap on composed contexts per split; null composes `epochs` passes over the questions."""
 
     @model_validator(mode="after")
-    def _shared_contexts_have_no_one_gold_position(self) -> ContextsSettings:
-        if self.questions_per_context > 1 and self.gold_position != "uniform":
+    def _shared_contexts_have_no_gold_of_their_own(self) -> ContextsSettings:
+        if self.questions_per_context == 1:
+            return self
+        for name, needed in (("gold_position", "uniform"), ("gold_partial", 0.0)):
+            value = getattr(self, name)
+            if value != needed:
+                told = value if isinstance(value, str | float) else value.model_dump()
+                raise ValueError(
+                    f"{name} {told} cannot hold with questions_per_context {self.questions_per_context}, where the "
+                    f"gold of one question is a negative of the others: set {name} to {needed} or "
+                    "questions_per_context to 1"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _gold_index_is_inside(self) -> ContextsSettings:
+        most = largest_count(self.passages)
+        if isinstance(self.gold_position, GoldIndex) and self.gold_position.index >= most:
             raise ValueError(
-                f"gold_position {self.gold_position} cannot hold with questions_per_context "
-                f"{self.questions_per_context}, where the gold of one question is a negative of the others: "
-                "set gold_position to uniform or questions_per_context to 1"
+                f"gold_position {{index: {self.gold_position.index}}} lies outside contexts of at most {most} "
+                f"passages: set index to {most - 1} or less"
             )
         return self
+
+    @model_validator(mode="after")
+    def _epochs_or_a_cap(self) -> ContextsSettings:
+        if self.epochs > 1 and self.contexts and "train" in self.contexts:
+            raise ValueError(
+                f"epochs {self.epochs} and contexts {{train: {self.contexts['train']}}} both say how many contexts are "
+                "composed: set epochs to 1 or remove the cap"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What composing a split's contexts depends on.
+
+    Attributes:
+        cap: contexts composed; None makes the passes that `contexts.epochs` asks for.
+        weights: data set -> share of the contexts, or None for every question once; needed with several data sets.
+        answer_guard: whether passages from outside a question's pool are kept out if they bear its answer.
+        training: whether the rows are trained on; others get one pass and the end of a curriculum.
+    """
+
+    contexts: ContextsSettings
+    negatives: NegativesSettings
+    seed: int
+    cap: int | None
+    weights: Mapping[str, float | None] = field(default_factory=dict)
+    answer_guard: bool = True
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question with all that composing needs of it, read once."""
+
+    row: int
+    question: Question
+    ranked: RankedQuestion
+    matcher: AnswerMatcher
+
+    @classmethod
+    def of(cls, split: Split, row: int) -> Case:
+        """Read the question at a row of a split."""
+        question = split.question(row)
+        return cls(row, question, split.ranked(row), AnswerMatcher.of(question.answers, question.question))
 
 
 @dataclass(frozen=True)
@@ -93,77 +161,151 @@ class Composition:
 
     Attributes:
         passages: what is shown.
-        with_gold: whether all gold passages of the question are shown; otherwise none is.
-        wanted: how many passages were drawn; fewer are shown when the corpus has too few negatives.
-        hard: how many of the shown negatives are hard.
-        guarded: retrieved passages the guard took out.
+        gold: those of them that are gold: all gold passages of the question, or none, or some (`gold_partial`).
+        wanted: how many passages were drawn; fewer are shown when there are too few negatives.
+        negatives: those of them that are not gold, and what each was chosen as.
+        guarded: hits inside the window that the guard keeps out.
     """
 
     passages: tuple[int, ...]
-    with_gold: bool
+    gold: tuple[int, ...]
     wanted: int
-    hard: int
-    guarded: tuple[int, ...]
+    negatives: tuple[Negative, ...]
+    guarded: tuple[Hit, ...]
 
 
-def compose(
-    question: RankedQuestion,
-    corpus: Corpus,
-    settings: ContextsSettings,
-    negatives: NegativesSettings,
-    rng: random.Random,
-) -> Composition:
+def compose(split: Split, case: Case, plan: Plan, rng: random.Random, progress: float = 1.0) -> Composition:
     """Compose the context of one question: a pure function of its arguments and the state of `rng`.
 
     With probability `gold_probability` every gold passage is shown, even when fewer places were drawn; otherwise none
-    is, and with the guard no shown passage contains an alias of the answer.
+    or some, and with the guard no shown passage bears the answer.
     """
-    wanted = draw_count(settings.passages, rng)
-    with_gold = rng.random() < settings.gold_probability
-    gold = question.gold if with_gold else ()
-    wanted = max(wanted, len(gold))
-    found = hard_negatives(question.hits, question.gold, negatives)
-    chosen = choose_negatives(question, found, wanted - len(gold), (corpus, settings, negatives), rng)
-    shown = arrange(question, gold, chosen, settings, rng)
-    hard = len(set(chosen) & set(found.kept))
-    return Composition(tuple(shown), with_gold, wanted, hard, found.guarded)
+    wanted = draw_count(plan.contexts.passages, rng, progress)
+    with_gold = rng.random() < plan.contexts.gold_probability
+    gold = case.ranked.gold if with_gold else _part_of_gold(split, case, plan, rng)
+    return fill(split, case, (gold, wanted), plan, rng)
 
 
-def draw_count(settings: FixedCount | RangeCount | WeightedCount, rng: random.Random) -> int:
-    """Draw how many passages a context shows."""
-    if isinstance(settings, FixedCount):
-        return settings.count
-    if isinstance(settings, RangeCount):
-        return rng.randint(settings.low, settings.high)
-    counts = sorted(settings.weights)
-    return rng.choices(counts, [settings.weights[count] for count in counts])[0]
+def fill(
+    split: Split,
+    case: Case,
+    frame: tuple[tuple[int, ...], int],
+    plan: Plan,
+    rng: random.Random,
+    prefer: Preference | None = None,
+) -> Composition:
+    """Put negatives beside a question's gold passages and bring all into the order shown.
+
+    Args:
+        split: where passages from outside the pool come from.
+        case: the question.
+        frame: the gold passages shown, and how many passages were drawn.
+        plan: the settings.
+        rng: the context's own generator.
+        prefer: tells which hard negatives are taken before others.
+    """
+    settings, ranked, gold = plan.contexts, case.ranked, frame[0]
+    wanted = max(frame[1], len(gold))
+    found = hard_negatives(ranked.hits, ranked.gold, plan.negatives)
+    chosen = choose_negatives(split, case, found, wanted - len(gold), plan, rng, prefer)
+    if isinstance(settings.passages, TokenCount):
+        fitting = _fitting(chosen, gold, settings.passages.budget, split.corpus.text)
+        wanted = wanted if len(fitting) == len(chosen) else len(gold) + len(fitting)
+        chosen = fitting
+    shown = arrange(ranked, gold, [one.passage for one in chosen], settings, rng)
+    return Composition(tuple(shown), gold, wanted, tuple(chosen), found.guarded)
+
+
+def _part_of_gold(split: Split, case: Case, plan: Plan, rng: random.Random) -> tuple[int, ...]:
+    gold = case.ranked.gold
+    if len(gold) < 2 or not plan.contexts.gold_partial or rng.random() >= plan.contexts.gold_partial:
+        return ()
+    safe = [one for one in gold if not (plan.answer_guard and bears(split.corpus, one, case.matcher))]
+    return tuple(rng.sample(safe, rng.randint(1, min(len(safe), len(gold) - 1)))) if safe else ()
+
+
+def _fitting(
+    chosen: Sequence[Negative], gold: Sequence[int], budget: int, text: Callable[[int], str]
+) -> list[Negative]:
+    """Return the negatives that fit the budget, their kinds in the shares they were chosen in."""
+    kinds = [[one for one in chosen if one.kind == kind] for kind in KINDS]
+    order = list(mixed((len(part), part) for part in kinds if part))
+    return order[: len(within_budget(gold, [one.passage for one in order], budget, text))]
 
 
 def choose_negatives(
-    question: RankedQuestion,
+    split: Split,
+    case: Case,
     found: HardNegatives,
     wanted: int,
-    frame: tuple[Corpus, ContextsSettings, NegativesSettings],
+    plan: Plan,
     rng: random.Random,
-) -> list[int]:
-    """Choose `wanted` negatives: the best-ranked hard ones up to `hard_share`, the rest at random.
+    prefer: Preference | None = None,
+) -> list[Negative]:
+    """Choose up to `wanted` negatives, of each kind its share; what one kind lacks the next ones make up.
 
-    Too few hard ones are made up for by random ones, unless `hard_share` is 1; then the context is smaller.
+    Args:
+        split: where passages from outside the pool come from.
+        case: the question; none of its gold passages is chosen.
+        found: its hard negatives.
+        wanted: how many to choose.
+        plan: shares and guard.
+        rng: the context's own generator.
+        prefer: tells which hard negatives are taken before others.
     """
-    corpus, settings, negatives = frame
-    share = int(wanted * settings.hard_share + rng.random())  # a fraction of a passage becomes a chance of one
-    hard = list(found.kept[:share])
-    if settings.hard_share == 1:
-        return hard
-    used = {*hard, *question.gold}
-    allowed = _allowed(question, corpus, negatives)
-    return hard + random_negatives(len(corpus), wanted - len(hard), allowed, used, rng)
+    settings = plan.negatives
+    places = quotas(wanted, {kind: settings.shares[kind] for kind in KINDS if settings.shares.get(kind)}, rng)
+    low = pick_low(found.kept, places.get("low", 0), settings, rng)
+    rest = _without(found.kept, low)
+    chosen = pick_top(rest, places.get("top", 0), settings, rng, prefer) + low
+    lacking = places.get("top", 0) + places.get("low", 0) - len(chosen)
+    for kind in ("other", "random"):
+        if kind in places:
+            drawn = _outside(kind, split, case, places[kind] + lacking, chosen, plan, rng)
+            lacking += places[kind] - len(drawn)
+            chosen += drawn
+    if lacking and "top" in places:
+        chosen += pick_top(_without(rest, chosen), lacking, settings, rng, prefer)
+    return chosen
 
 
-def _allowed(question: RankedQuestion, corpus: Corpus, negatives: NegativesSettings) -> Callable[[int], bool]:
-    if not negatives.answer_guard:
-        return lambda position: True
-    return lambda position: not bears_answer(corpus.text(position), question.answers)
+def _without(hits: Sequence[Hit], chosen: Sequence[Negative]) -> list[Hit]:
+    taken = {one.passage for one in chosen}
+    return [hit for hit in hits if hit.passage not in taken]
+
+
+def _outside(
+    kind: Kind,
+    split: Split,
+    case: Case,
+    wanted: int,
+    chosen: Sequence[Negative],
+    plan: Plan,
+    rng: random.Random,
+) -> list[Negative]:
+    """Draw negatives from outside the question's pool."""
+    allowed, used = allowed_beside(split, case, plan), {*(one.passage for one in chosen), *case.ranked.gold}
+    if kind == "other":
+        drawn = other_negatives(split, case.row, wanted, allowed, used, rng)
+    else:
+        drawn = random_negatives(len(split.corpus), wanted, allowed, used, rng)
+    return [Negative(position, kind) for position in drawn]
+
+
+def allowed_beside(split: Split, case: Case, plan: Plan) -> Callable[[int], bool]:
+    """Return the guard over any passage that is not the question's gold: its pool was judged, the rest is read here."""
+    verdicts = {hit.passage: hit.guard for hit in case.ranked.hits}
+    alternatives = set(case.question.alternatives)
+
+    def allowed(position: int) -> bool:
+        verdict = verdicts.get(position)
+        if verdict is not None:
+            return not verdict
+        if alternatives and split.corpus.id(position) in alternatives:
+            return False
+        return not (plan.answer_guard and bears(split.corpus, position, case.matcher))
+
+    return allowed
 
 
 def arrange(
@@ -180,12 +322,15 @@ def arrange(
     return reordered(ranked) if settings.order == "reordered" else ranked
 
 
-def _shuffled(gold: Sequence[int], negatives: Sequence[int], where: str, rng: random.Random) -> list[int]:
+def _shuffled(gold: Sequence[int], negatives: Sequence[int], where: str | GoldIndex, rng: random.Random) -> list[int]:
     around = rng.sample(negatives, len(negatives))
     golds = rng.sample(gold, len(gold))
     if where == "uniform":
         return rng.sample([*golds, *around], len(golds) + len(around))
-    before = {"first": 0, "middle": (len(around) + 1) // 2, "last": len(around)}[where]
+    if isinstance(where, GoldIndex):
+        before = where.index
+    else:
+        before = {"first": 0, "middle": (len(around) + 1) // 2, "last": len(around)}[where]
     return [*around[:before], *golds, *around[before:]]
 
 
