@@ -189,7 +189,7 @@ def _lines(path: Path, stream: IO[bytes]) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
+            yield json.loads(line.decode())  # json alone would guess UTF-16 and then read half the lines
         except (ValueError, RecursionError) as error:
             raise RagFtError(
                 f"{path}, line {number} is not JSON: {error}. A file of rows has one JSON object a line."

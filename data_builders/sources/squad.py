@@ -84,13 +84,15 @@ def quote_around(text: str, answer: str, start: int) -> str:
     It is the answer alone where the answer does not stand at `start` or the sentence is very long, and nothing where
     the answer is not in the text at all or goes over several lines, since a quote is one line.
     """
+    start += len(answer) - len(answer.lstrip())
+    answer = answer.strip()
     end = start + len(answer)
-    if start < 0 or text[start:end] != answer:
-        sentence = answer.strip() if answer in text else ""
+    if not answer or start < 0 or text[start:end] != answer:
+        sentence = answer if answer in text else ""
     else:
         borders = [0, *(match.end() for match in _BORDER.finditer(text)), len(text)]
         low, high = max(b for b in borders if b <= start), min(b for b in borders if b >= end)
-        sentence = text[low:high].strip() if high - low <= _LONGEST_QUOTE else answer.strip()
+        sentence = text[low:high].strip() if high - low <= _LONGEST_QUOTE else answer
     return "" if len(sentence.splitlines()) > 1 else sentence
 
 
