@@ -69,27 +69,39 @@ class Beir:
         Raises:
             RagFtError: a file is missing or unreadable, or a row does not fit and `bad_rows` is `stop`.
         """
-        corpus, queries = beir_file(self._folder, "corpus"), beir_file(self._folder, "queries")
-        judged = self._judgements(tally)
-        answers = self._extra_answers(tally)
-        yield from self._parsed(corpus, CORPUS, tally)
-        for record in self._parsed(queries, QUERIES, tally):
-            if isinstance(record, Question):
-                yield from self._question(record, judged.get(record.id), answers, tally)
+        questions = self.questions(tally)
+        yield from self._parsed(beir_file(self._folder, "corpus"), CORPUS, tally)
+        yield from questions
+
+    def questions(self, tally: Tally) -> Iterator[Question]:
+        """Stream the queries that have a relevant passage; the judgements are read before the first one.
+
+        Raises:
+            RagFtError: as for `records`.
+        """
+        queries, judged, answers = beir_file(self._folder, "queries"), self._judgements(tally), self._answers(tally)
+        return self._questions(self._parsed(queries, QUERIES, tally), judged, answers, tally)
+
+    def _questions(
+        self,
+        queries: Iterator[SourceRecord],
+        judged: dict[str, _Judged],
+        answers: dict[str, tuple[str, ...]],
+        tally: Tally,
+    ) -> Iterator[Question]:
+        for record in queries:
+            if not isinstance(record, Question):
+                continue
+            if record.id not in judged:
+                tally.drop("queries without a relevant passage", 1, record.id)
+                continue
+            ids, split = judged[record.id].ids(), judged[record.id].split
+            gold = ids if self._settings.all_gold else ids[:1]
+            known = record.answers or answers.get(record.id, ())
+            yield replace(record, answers=known, gold=gold, alternatives=ids[len(gold) :], split=split)
 
     def _parsed(self, path: Path, format_: Format, tally: Tally) -> Iterator[SourceRecord]:
         return parsed_rows(json_rows(path), format_, (self._name, path), self._settings.bad_rows, tally)
-
-    def _question(
-        self, query: Question, judged: _Judged | None, answers: dict[str, tuple[str, ...]], tally: Tally
-    ) -> Iterator[Question]:
-        if judged is None:
-            tally.drop("queries without a relevant passage", 1, query.id)
-            return
-        ids = judged.ids()
-        gold = ids if self._settings.all_gold else ids[:1]
-        known = query.answers or answers.get(query.id, ())
-        yield replace(query, answers=known, gold=gold, alternatives=ids[len(gold) :], split=judged.split)
 
     def _judgements(self, tally: Tally) -> dict[str, _Judged]:
         judged: dict[str, _Judged] = {}
@@ -115,7 +127,7 @@ class Beir:
                     raise RagFtError(f"{problem}. Mend the line, or set bad_rows: skip to leave such lines out.")
                 tally.drop("judgements that do not fit kind beir", 1, f"{path.name} line {number}")
 
-    def _extra_answers(self, tally: Tally) -> dict[str, tuple[str, ...]]:
+    def _answers(self, tally: Tally) -> dict[str, tuple[str, ...]]:
         if self._settings.answers is None:
             return {}
         path = Path(self._settings.answers).expanduser()

@@ -54,6 +54,7 @@ class Hub:
     def __init__(self, settings: HubSettings, name: str, seed: int) -> None:
         self._settings = settings
         self._name = name
+        self.format = Format("hub", _EXAMPLE, partial(parse_columns, settings.columns))
 
     def records(self, tally: Tally) -> Iterator[SourceRecord]:
         """Stream each row's passages and then its question, split by split.
@@ -63,11 +64,10 @@ class Hub:
                 not fit and `bad_rows` is `stop`.
         """
         settings = self._settings
-        format_ = Format("hub", _EXAMPLE, partial(parse_columns, settings.columns))
         splits = settings.splits if isinstance(settings.splits, dict) else {"": settings.splits}
         for own, theirs in splits.items():
             where = (self._name, Path(f"{settings.dataset} ({theirs})"))
-            for record in parsed_rows(hub_rows(settings, theirs), format_, where, settings.bad_rows, tally):
+            for record in parsed_rows(hub_rows(settings, theirs), self.format, where, settings.bad_rows, tally):
                 yield self._in_split(record, own)
 
     def _in_split(self, record: SourceRecord, split: str) -> SourceRecord:
@@ -88,14 +88,31 @@ def hub_rows(settings: HubSettings, split: str) -> Iterator[dict[str, Any]]:
     while True:
         try:
             row = next(rows, None)
-        except Exception as error:  # files of others, read by others' libraries: anything may be raised
+        except Exception as error:  # as below: anything may be raised
             raise _unreadable(settings, error) from error
         if row is None:
             return
         yield row
 
 
+def hub_splits(settings: HubSettings) -> list[str]:
+    """Return the names of the splits a data set has.
+
+    Raises:
+        RagFtError: it is not there or cannot be read.
+    """
+    return [str(name) for name in _loaded(settings)]
+
+
 def _split(settings: HubSettings, split: str) -> Any:
+    loaded = _loaded(settings)
+    if split not in loaded:
+        there = ", ".join(map(str, loaded))
+        raise RagFtError(f"{settings.dataset} has no split {split}, only {there}. Name one of them under splits.")
+    return loaded[split]
+
+
+def _loaded(settings: HubSettings) -> Any:
     import datasets
 
     local = Path(settings.dataset).expanduser()
@@ -104,13 +121,9 @@ def _split(settings: HubSettings, split: str) -> Any:
         raise RagFtError(f"{settings.dataset} is a kind of file, not a data set: set dataset to the file or folder.")
     path, options = _table(local) if local.is_file() else (str(local) if local.is_dir() else settings.dataset, {})
     try:
-        loaded = datasets.load_dataset(path, settings.config, revision=settings.revision, streaming=True, **options)
-    except Exception as error:  # as above
+        return datasets.load_dataset(path, settings.config, revision=settings.revision, streaming=True, **options)
+    except Exception as error:  # files of others, read by others' libraries: anything may be raised
         raise _unreadable(settings, error) from error
-    if split not in loaded:
-        there = ", ".join(map(str, loaded))
-        raise RagFtError(f"{settings.dataset} has no split {split}, only {there}. Name one of them under splits.")
-    return loaded[split]
 
 
 def _table(file: Path) -> tuple[str, dict[str, Any]]:

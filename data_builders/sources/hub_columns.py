@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -85,6 +85,10 @@ def _inside(value: Any, steps: list[str], path: str) -> Any:
             "Name the columns under data.sources.<name>.columns; dots lead into structs and lists (answers.text)."
         )
     return _inside(value[steps[0]], steps[1:], path)
+
+
+def _names(fields: Iterable[str]) -> str:
+    return ", ".join(name if name.isprintable() else repr(name) for name in fields)
 
 
 def _text(row: dict[str, Any], path: str) -> str:

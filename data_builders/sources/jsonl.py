@@ -36,6 +36,7 @@ _SPLITS: dict[str, Split] = {
 }  # fmt: skip
 
 
+_RETRIEVER = "source"  # the name of rankings whose rows do not say who made them
 _LARGEST = 3e38  # of the numbers that 32 bits hold, as rankings are kept; also leaves out NaN and infinity
 
 
@@ -130,9 +131,14 @@ PASSAGES = Format(
 def split_of(row: dict[str, Any]) -> Split | Literal[""]:
     """Return the split a row names, `dev` and the like under our name; empty where it names none."""
     given = optional_text(row, "split")
-    if given and given.lower() not in _SPLITS:
+    if given and not split_name(given):
         raise BadRow("split", f"is {shown(given)}, not train, validation or test")
-    return _SPLITS[given.lower()] if given else ""
+    return split_name(given)
+
+
+def split_name(given: str) -> Split | Literal[""]:
+    """Return our name of a split (`dev` is validation); empty for any other word."""
+    return _SPLITS.get(given.strip().lower(), "")
 
 
 def optional_text(row: dict[str, Any], field: str) -> str:
@@ -143,10 +149,14 @@ def optional_text(row: dict[str, Any], field: str) -> str:
 def answers_of(row: dict[str, Any]) -> tuple[str, ...] | None:
     """Return `answer` and then `answers`, each once; None where a row has neither."""
     given = [field for field in ("answer", "answers") if row.get(field) is not None]
-    answers = tuple(dict.fromkeys(answer for field in given for answer in texts_of(row, field)))
+    answers = tuple(dict.fromkeys(answer for field in given for answer in _texts(row, field)))
     if not all(answer.strip() for answer in answers):
         raise BadRow(given[0], 'holds an empty text: write "answers": [] where the passages have no answer')
     return answers if given else None
+
+
+def _texts(row: dict[str, Any], field: str) -> tuple[str, ...]:
+    return texts_of(row, field) if isinstance(row[field], list) else (text_of(row, field),)
 
 
 def _question(row: dict[str, Any], embedded: list[_Embedded], source: str) -> Question:
@@ -201,7 +211,9 @@ def _cited(item: dict[str, Any], embedded: list[_Embedded]) -> str:
 def _embedded(item: dict[str, Any], number: int) -> _Embedded:
     with within(f"passages.{number}"):
         (passage,) = parse_passage(item, Place("", "", 0))
-        return _Embedded(passage, _flag(item, "is_gold", False), _score(item), optional_text(item, "retriever"))
+        return _Embedded(
+            passage, _flag(item, "is_gold", False), _score(item), optional_text(item, "retriever") or _RETRIEVER
+        )
 
 
 def _rankings(question: str, embedded: list[_Embedded]) -> Iterator[Ranking]:

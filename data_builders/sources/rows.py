@@ -178,7 +178,8 @@ def _items(path: Path, stream: IO[bytes], items: str) -> Iterator[Any]:
         for row in ijson.items(stream, items, use_float=True):
             yield row
     except ijson.JSONError as error:
-        raise RagFtError(f"{path} is not JSON from end to end: {error}. Download or write it again.") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RagFtError(f"{path} is not JSON from end to end: {reason}. Download or write it again.") from error
     if row is missing and items != "item":
         key = items.removesuffix(".item")
         raise RagFtError(f'{path} has no rows under "{key}": it is a file of another kind, or empty. Change `kind`.')
@@ -222,16 +223,16 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_one_document(stream: Any, items: str) -> bool:
-    """Tell a JSON document from JSON Lines by its beginning: a list, or an object with a list where `items` says."""
+    """Tell a JSON document from JSON Lines by its beginning.
+
+    It is a list, or an object with a list where `items` says, or an object that goes on below its first line.
+    """
     text = stream.peek(1 << 16).lstrip()
     if text[:1] == b"[" or items == "item":
         return text[:1] == b"["
+    key = re.escape(items.partition(".")[0].encode())
     first, newline, _ = text.partition(b"\n")
-    try:
-        row = json.loads(first)
-    except (ValueError, RecursionError):  # it goes on below, or beyond what was looked at; or is a broken line
-        return not newline or not first.rstrip().endswith(b"}")
-    return isinstance(row, dict) and isinstance(row.get(items.partition(".")[0]), list)
+    return bool(re.search(rb'"%s"\s*:\s*\[' % key, text) or (newline and not first.rstrip().endswith(b"}")))
 
 
 def hashed_id(letter: Literal["p", "q"], *texts: str) -> str:

@@ -1,7 +1,7 @@
 """The `rag-ft` command: finds the verb, runs it, turns mistakes into one clear message. Does no verb's work.
 
-A verb is one line in `VERBS` and a module `rag_ft/cli/<verb>.py` with `run(...) -> int`, annotated for typer. The
-module is imported only when its verb is called, so that `rag-ft --help` costs no more than this file.
+A verb is one line in `VERBS` and a module `rag_ft/cli/<verb>.py` (`_` for `-`) with `run(...) -> int`, annotated for
+typer. The module is imported only when its verb is called, so that `rag-ft --help` costs no more than this file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rag_ft import __version__
 VERBS = {
     "recipes": "List, show or copy the recipes that come with rag-ft.",
     "check": "Check a recipe: all its mistakes at once, or a summary of what it does.",
+    "import-check": "Tell which kind of source fits a file or folder of yours, and show what it makes of it.",
     "build": "Build training rows and evaluation pools.",
     "inspect": "Show training rows as the model sees them, token by token.",
     "train": "Train the adapter.",
@@ -118,7 +119,7 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     outcome: list[int | BaseException] = []
-    run = _recording(import_module(f"rag_ft.cli.{verb}").run, outcome)
+    run = _recording(import_module(f"rag_ft.cli.{verb.replace('-', '_')}").run, outcome)
     app.command(help=run.__doc__, epilog="With --debug, a mistake shows its traceback.")(run)
     code: object = 0
     try:
