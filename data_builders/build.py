@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from data_builders.contexts import ContextsSettings
 from data_builders.errors import RagFtError
 from data_builders.guard_settings import GuardSettings
-from data_builders.hygiene.settings import DecontaminationSettings, SplitsSettings
+from data_builders.hygiene.settings import HygieneSettings, SplitsSettings
 from data_builders.labels import GoldLabelsSettings, LabelsSettings
 from data_builders.negatives import NegativesSettings
 from data_builders.ranking import InterleaveSettings, RankingSettings
@@ -42,9 +42,11 @@ class DataSettings(Settings):
     sample: dict[Split, Annotated[int, Field(ge=0)]] | None = None
     """At most this many questions of a split, drawn by the seed; null takes all."""
     gold: Literal["annotated", "answer_match"] = "annotated"
-    """Questions without an annotated gold passage: leave them out, or take the best-ranked passage that holds the answer."""
-    decontaminate: DecontaminationSettings = DecontaminationSettings()
-    """Evaluation sets whose questions and passages must not be trained on."""
+    """Questions without an annotated gold passage: leave them out, or take the best passage that holds the answer."""
+    hygiene: HygieneSettings = HygieneSettings()
+    """What counts as the same question and the same passage."""
+    decontaminate: dict[Annotated[str, Field(pattern=f"^{_NAME}$")], SourceSettings] = {}
+    """Evaluation sets that must not be trained on: a name of your choice -> a source."""
     retrievers: Annotated[tuple[RetrieverSettings, ...], Field(min_length=1)] = (Bm25Settings(),)
     """Retrievers whose results make the pools; negatives of several teach what no single one can."""
     depth: Annotated[int, Field(ge=1)] = 50
@@ -131,8 +133,8 @@ def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Calla
     Raises:
         RagFtError: the sources' data break a contract, or the folder cannot be written.
     """
-    from data_builders.executor import Executor
     from data_builders.data_steps import data_steps
+    from data_builders.executor import Executor
     from data_builders.steps import run_steps
 
     executor = Executor(settings.executor, settings.processes)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.build import TRAINING_SPLITS, DataPaths, DataSettings, data_paths
-from data_builders.clean_questions import CleanSettings, clean_questions
 from data_builders.clean_passages import clean_passages
+from data_builders.clean_questions import Asking, drop_unusable, write_questions, write_rankings
 from data_builders.context_step import advise, write_contexts
 from data_builders.import_step import FILES, import_sources, signatures
 from data_builders.label_step import write_labels
@@ -91,14 +91,16 @@ def _without_weight(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _clean(build: _Build) -> Step:
-    depends = _plain(build, "splits", "sample", "gold", "decontaminate")
+    depends = _plain(build, "splits", "sample", "gold", "hygiene", "decontaminate")
 
     def work(bench: Bench) -> None:
         settings, paths = build.settings, build.paths
         passages, questions, rankings = build.raw
         aliases = clean_passages(passages, paths.passages, bench.tally)
-        cleaning = CleanSettings(settings.splits, settings.decontaminate, settings.sample, settings.gold, build.seed)
-        clean_questions((questions, rankings), paths, aliases, cleaning, bench)
+        asking = Asking.read(questions)
+        drop_unusable(asking, settings.gold, bench.tally)
+        write_questions(asking, paths, aliases, settings.sample or {}, build.seed, bench)
+        bench.tally.rows[paths.rankings.name] = write_rankings(rankings, paths.rankings, asking, aliases)
 
     step = build.step("clean", build.raw, build.clean, depends, work)
     return Step(**{**vars(step), "outside": partial(signatures, [depends["decontaminate"]])})

@@ -71,7 +71,7 @@ class Tally:
             yield "; ".join(f"{name} {_shown(value)}" for name, value in numbers.items())
         for name, value in self.counts.items():
             if isinstance(value, dict):
-                yield f"{name}: {_shown(value)[1:-1]}"
+                yield from _table(name, value)
         for reason, amount in sorted(self.dropped.items()):
             yield f"left out: {reason} {amount} (such as {', '.join(self.samples.get(reason, [])) or 'none named'})"
         for name, values in self.quantiles().items():
@@ -142,9 +142,17 @@ def _quantiles(histogram: dict[int, int]) -> dict[str, float]:
     return {**found, "mean": round(sum(value * amount for value, amount in histogram.items()) / total, 2)}
 
 
+def _table(name: str, value: dict[Any, Any], indent: str = "") -> Iterator[str]:
+    """Yield a dictionary of numbers as one line, one of dictionaries as a heading with lines below."""
+    if not any(isinstance(item, dict) for item in value.values()):
+        yield f"{indent}{name}: " + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+        return
+    yield f"{indent}{name}:"
+    for key, item in value.items():
+        yield from _table(key, item, f"{indent}  ") if isinstance(item, dict) else [f"{indent}  {key}: {_shown(item)}"]
+
+
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + ")"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

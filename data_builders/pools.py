@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from data_builders.corpus import Corpus
 from data_builders.executor import Executor
 from data_builders.files import atomic_path
-from data_builders.guard import CrossEncoderGuard, Lexical, guard_reasons
+from data_builders.guard import CROSS_ENCODER, CrossEncoderGuard, Lookups, guard_reasons
 from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
 from data_builders.quality import count_quality, quality_report
@@ -24,9 +24,15 @@ from data_builders.records import POOL_SCHEMA, Question, question_of
 from data_builders.retrieval import Asked, read_found
 from data_builders.retrievers import Found
 from data_builders.steps import Bench
+from data_builders.text import AnswerMatcher
 
 Gold = Literal["annotated", "answer_match"]
 _BLOCK = 500  # questions of one shard: their passages are in memory at once
+_REASONS = {
+    "answer": "holds the answer",
+    "near_duplicate": "nearly repeats gold",
+    "cross_encoder": "scores like gold",
+}
 _SHOWN = 90  # characters of a passage shown on either side of what the guard saw
 
 
@@ -80,12 +86,13 @@ class PoolJob:
     found: dict[str, Path]
     judging: Judging
     retrievers: tuple[str, ...]
-    _opened: tuple[Corpus, pa.Table, Lexical, CrossEncoderGuard | None] | None = field(default=None, init=False)
+    _opened: _Opened | None = field(default=None, init=False)
 
     def run(self, start: int, stop: int, tally: Tally) -> pa.Table:
         """Return rows of both schemas, pools and hits, side by side; questions without gold are left out."""
-        corpus, questions, _, _ = self._open()
-        asked = [question_of(row) for row in questions.slice(start, stop - start).to_pylist()]
+        opened = self._open()
+        corpus = opened.corpus
+        asked = [question_of(row) for row in opened.questions.slice(start, stop - start).to_pylist()]
         found = {name: read_found(path, start, stop) for name, path in self.found.items()}
         golds = self._positions(corpus, [question.gold for question in asked])
         others = self._positions(corpus, [question.alternatives for question in asked])
@@ -99,12 +106,12 @@ class PoolJob:
                 pools.append(entries)
         return _table(corpus, [asked[row - start] for row in rows], rows, pools, self.retrievers)
 
-    def _open(self) -> tuple[Corpus, pa.Table, Lexical, CrossEncoderGuard | None]:
+    def _open(self) -> _Opened:
         if self._opened is None:
             corpus = Corpus.open(self.asked.passages)
             rescoring = self.judging.guard.cross_encoder
             model = CrossEncoderGuard(rescoring) if rescoring is not None else None
-            self._opened = corpus, pq.read_table(self.asked.questions), Lexical(corpus.text), model
+            self._opened = _Opened(corpus, pq.read_table(self.asked.questions), Lookups.of(corpus), model)
         return self._opened
 
     def _positions(self, corpus: Corpus, groups: Sequence[Sequence[str]]) -> list[list[int]]:
@@ -117,8 +124,8 @@ class PoolJob:
     ) -> list[Entry] | None:
         placed = merge(found, self.judging.ranking)
         gold, others = annotated
-        _, _, lexical, _ = self._open()
-        bearing = lexical.bearing(question, [one.passage for one in placed])
+        lookups, matcher = self._open().lookups, AnswerMatcher.of(question.answers, question.question)
+        bearing = [matcher.bears(lookups.joined(one.passage)) for one in placed]
         if not gold and question.answers:
             gold = [one.passage for one, bears in zip(placed, bearing, strict=True) if bears][:1]
             if self.judging.gold == "annotated" or not gold:
@@ -129,33 +136,51 @@ class PoolJob:
         missed = [Placed(position, MISSED, 0, 0.0, ()) for position in gold if position not in known]
         if missed:
             tally.count("gold passages that retrieval missed", len(missed), question.id)
-        bearing += lexical.bearing(question, [one.passage for one in missed])
-        entries = self._judge(question, [*placed, *missed], bearing, (gold, others), tally)
+        placed += missed
+        bearing += [matcher.bears(lookups.joined(one.passage)) for one in missed]
+        guards = self._guards(question, matcher, [one.passage for one in placed], annotated=(gold, others))
+        rows = zip(placed, bearing, guards, strict=True)
+        entries = [Entry(one, one.passage in gold, bears, guard) for one, bears, guard in rows]
+        self._show(question, entries, tally)
+        for kind, amount in matcher.kinds.items():
+            tally.count(f"answers that are {kind} evidence for the guard", amount) if kind != "strong" else None
         if question.answers:
             count_quality(found, set(gold), {e.placed.passage for e in entries if e.has_answer}, tally)
         tally.measure("passages per pool", len(entries))
         return entries
 
-    def _judge(
-        self,
-        question: Question,
-        placed: Sequence[Placed],
-        bearing: Sequence[bool],
-        annotated: tuple[list[int], list[int]],
-        tally: Tally,
-    ) -> list[Entry]:
+    def _guards(
+        self, question: Question, matcher: AnswerMatcher, passages: list[int], annotated: tuple[list[int], list[int]]
+    ) -> list[str]:
+        """Return why each passage may not be a negative. Alternatives to gold are as good as gold."""
         gold, others = annotated
-        corpus, _, lexical, model = self._open()
-        passages = [one.passage for one in placed]
-        reasons = guard_reasons(lexical, self.judging.guard, gold, others, passages, bearing)
-        if model is not None:
-            reasons = model.reasons(question.question, gold, passages, reasons, corpus.text)
-        for passage, reason in zip(passages, reasons, strict=True):
-            if reason not in ("", "gold"):
-                tally.count(f"kept from the negatives: {reason}", 1, question.id)
-                tally.excerpt(f"kept from the negatives: {reason}", _excerpt(question, corpus, passage))
-        rows = zip(placed, bearing, reasons, strict=True)
-        return [Entry(one, one.passage in gold, bears, reason) for one, bears, reason in rows]
+        opened = self._open()
+        guards = guard_reasons(matcher, [*gold, *others], passages, opened.lookups, self.judging.guard)
+        if opened.model is None:
+            return guards
+        free = [place for place, guard in enumerate(guards) if not guard]
+        golds, texts = ([opened.corpus.text(p) for p in some] for some in (gold, (passages[place] for place in free)))
+        for place, like_gold in zip(free, opened.model.flagged(question.question, golds, texts), strict=True):
+            guards[place] = CROSS_ENCODER if like_gold else ""
+        return guards
+
+    def _show(self, question: Question, entries: Sequence[Entry], tally: Tally) -> None:
+        corpus = self._open().corpus
+        for entry in entries:
+            if entry.guard not in ("", "gold"):
+                name = f"kept from the negatives: {_REASONS[entry.guard]}"
+                tally.count(name, 1, question.id)
+                tally.excerpt(name, _excerpt(question, corpus, entry.placed.passage))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a process opens once."""
+
+    corpus: Corpus
+    questions: pa.Table
+    lookups: Lookups
+    model: CrossEncoderGuard | None
 
 
 def _excerpt(question: Question, corpus: Corpus, position: int) -> str:
@@ -208,7 +233,7 @@ def _table(
         retriever=pa.array([code[name] for name in retriever], pa.int8()),
         rank=rank,
         score=score,
-        has_answer=pa.array(bears, pa.int8()),
+        has_answer=pa.array(np.array(bears, np.int8)),
         guard=pa.array([GUARDS.index(name) for name in guards], pa.int8()),
         found=pa.ListArray.from_arrays(found_borders, codes),
     )

@@ -9,6 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 
+_LONG = 2.0  # seconds; what is over sooner needs no line
+
+
 class Progress:
     """Counts `unit`s up to `total`; use it as a context manager."""
 
@@ -56,7 +59,7 @@ class Progress:
             self._bar.advance(self._task, count)
             return
         now = time.monotonic()
-        if now - self.last >= self.every or self.done == self.total:
+        if now - self.last >= self.every or (self.done == self.total and now - self.began >= _LONG):
             self.last = now
             rate = (self.done - self._before) / max(now - self.began, 1e-9)
             left = (self.total - self.done) / max(rate, 1e-9)

@@ -1,0 +1,182 @@
+"""The questions that are asked: usable, each once, in one split, with gold that is there. Guesses no gold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_builders.build import DataPaths
+from data_builders.clean_passages import Aliases
+from data_builders.corpus import Corpus
+from data_builders.errors import RagFtError
+from data_builders.files import seeded
+from data_builders.manifest import Tally
+from data_builders.records import Question, Ranking, question_of, read_rankings, write_records
+from data_builders.sources.rows import SPLITS
+from data_builders.steps import Bench
+from data_builders.text import answer_tokens
+
+_BATCH = 2000
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Questions held in Arrow. `splits` says where each goes: "" not decided yet, "-" nowhere."""
+
+    table: pa.Table
+    splits: list[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Asking:
+        """Read what the sources gave.
+
+        Raises:
+            RagFtError: two questions have one id.
+        """
+        table = pq.read_table(path).combine_chunks()
+        ids = table["id"].to_pylist()
+        if len(set(ids)) < len(ids):
+            seen: set[str] = set()
+            twice = next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]
+            raise RagFtError(f"two questions have the id {twice}: give every question its own id in the source's data.")
+        return cls(table, table["split"].to_pylist())
+
+    def rows(self, *splits: str) -> list[int]:
+        """Return the rows of some splits, in order."""
+        return [row for row, split in enumerate(self.splits) if split in splits]
+
+    def questions(self, rows: Sequence[int]) -> Iterator[Question]:
+        """Read rows as questions, a batch at a time."""
+        for start in range(0, len(rows), _BATCH):
+            batch = self.table.take(pa.array(rows[start : start + _BATCH], pa.int64()))
+            yield from map(question_of, batch.to_pylist())
+
+    def drop(self, row: int, reason: str, tally: Tally) -> None:
+        """Leave a question out."""
+        self.splits[row] = "-"
+        tally.drop(reason, 1, self.table["id"][row].as_py())
+
+
+def drop_unusable(asking: Asking, gold: Literal["annotated", "answer_match"], tally: Tally) -> None:
+    """Leave out questions that can neither be answered nor declined."""
+    rows = asking.rows("", *SPLITS)
+    for row, question in zip(rows, asking.questions(rows), strict=True):
+        problem = _problem(question, gold)
+        if problem:
+            asking.drop(row, problem, tally)
+
+
+def _problem(question: Question, gold: str) -> str | None:
+    if not question.question.strip():
+        return "questions without words"
+    if not question.answers and not question.gold:
+        return None  # annotated as unanswerable
+    if not question.answers or not answer_tokens(question.answers[0]):
+        return "questions without an answer in words"
+    if not question.gold and gold == "annotated":
+        return "questions without a gold passage (data.gold: answer_match looks for one)"
+    return None
+
+
+def write_questions(
+    asking: Asking, paths: DataPaths, aliases: Aliases, sample: Mapping[str, int], seed: int, bench: Bench
+) -> None:
+    """Write the questions of every split whose gold its corpus holds; `sample` caps them, drawn by the seed."""
+    for split in SPLITS:
+        corpus = Corpus.open(paths.searched(split))
+        rows = asking.rows(split)
+        for row, problem in zip(rows, _gold_problems(asking, rows, corpus, (split, aliases)), strict=True):
+            if problem:
+                asking.drop(row, problem, bench.tally)
+        rows = _drawn(asking, asking.rows(split), sample.get(split), seed)
+        told = sum(split == own for own in asking.splits) - len(rows)
+        if told:
+            bench.tally.drop(f"questions of {split} beyond data.sample", told)
+        file = paths.questions[split]
+        kept = (_settled(question, split, aliases) for question in asking.questions(rows))
+        bench.tally.rows[file.name] = write_records(file, Question, _measured(kept, bench.tally))
+
+
+def _drawn(asking: Asking, rows: list[int], most: int | None, seed: int) -> list[int]:
+    if most is None or len(rows) <= most:
+        return rows
+    ids = asking.table["id"]
+    chosen = sorted(rows, key=lambda row: seeded(seed, "sample", ids[row].as_py()).random())[:most]
+    return sorted(chosen)
+
+
+def _settled(question: Question, split: str, aliases: Aliases) -> Question:
+    """Return the question as it is written: in its split, naming passages that stayed."""
+    if not aliases:
+        return replace(question, split=split)
+    name = lambda id_: aliases.get((split, id_)) or aliases.get(("", id_)) or id_  # noqa: E731
+    return replace(
+        question,
+        split=split,
+        gold=tuple(dict.fromkeys(map(name, question.gold))),
+        alternatives=tuple(dict.fromkeys(map(name, question.alternatives))),
+        evidence=tuple(replace(item, passage_id=name(item.passage_id)) for item in question.evidence),
+    )
+
+
+def _gold_problems(
+    asking: Asking, rows: Sequence[int], corpus: Corpus, names: tuple[str, Aliases]
+) -> Iterator[str | None]:
+    """Yield, per row, what is wrong with its gold in the corpus of its split."""
+    for start in range(0, len(rows), _BATCH):
+        batch = [_settled(one, *names) for one in asking.questions(rows[start : start + _BATCH])]
+        golds = pa.array([id_ for question in batch for id_ in question.gold], pa.string())
+        positions = corpus.positions(golds)
+        borders = np.cumsum([0, *(len(question.gold) for question in batch)])
+        for number, question in enumerate(batch):
+            own = positions[borders[number] : borders[number + 1]]
+            yield _gold_problem(question, dict(zip(question.gold, own.tolist(), strict=True)), corpus)
+
+
+def _gold_problem(question: Question, positions: Mapping[str, int], corpus: Corpus) -> str | None:
+    if any(position < 0 for position in positions.values()):
+        return "questions whose gold passage is not in the corpus of their split"
+    for item in question.evidence:
+        position = positions.get(item.passage_id)
+        if position is None or item.quote not in corpus[position].text:
+            return "questions with a quote that is not in their gold passage"
+    return None
+
+
+def _measured(questions: Iterator[Question], tally: Tally) -> Iterator[Question]:
+    for question in questions:
+        tally.count(f"questions of {question.split}")
+        if not question.answers:
+            tally.count("questions annotated as unanswerable")
+        tally.measure("gold passages per question", len(question.gold))
+        yield question
+
+
+def write_rankings(raw: Path, target: Path, asking: Asking, aliases: Aliases) -> int:
+    """Write the sources' own rankings of the questions that stay, naming passages that stayed."""
+    split = dict(zip(asking.table["id"].to_pylist(), asking.splits, strict=True))
+
+    def rankings() -> Iterator[Ranking]:
+        for ranking in read_rankings(raw):
+            own = split.get(ranking.question, "-")
+            if own != "-":
+                yield _renamed(ranking, own, aliases)
+
+    return write_records(target, Ranking, rankings())
+
+
+def _renamed(ranking: Ranking, split: str, aliases: Aliases) -> Ranking:
+    names = [aliases.get((split, id_)) or aliases.get(("", id_)) or id_ for id_ in ranking.passages]
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    places = sorted(first.values())
+    return replace(
+        ranking,
+        passages=tuple(names[place] for place in places),
+        scores=tuple(ranking.scores[place] for place in places),
+    )
