@@ -49,6 +49,9 @@ class GoldIndex(Settings):
     index: Annotated[int, Field(ge=0)]
     """Passages before the first gold one, as in the sweeps of Lost in the Middle; in a smaller context gold is last."""
 
+    def __str__(self) -> str:
+        return f"{{index: {self.index}}}"
+
 
 class ContextsSettings(Settings):
     """How contexts are composed from pools."""
@@ -91,9 +94,8 @@ class ContextsSettings(Settings):
         for name, needed in (("gold_position", "uniform"), ("gold_partial", 0.0)):
             value = getattr(self, name)
             if value != needed:
-                told = value if isinstance(value, str | float) else value.model_dump()
                 raise ValueError(
-                    f"{name} {told} cannot hold with questions_per_context {self.questions_per_context}, where the "
+                    f"{name} {value} cannot hold with questions_per_context {self.questions_per_context}, where the "
                     f"gold of one question is a negative of the others: set {name} to {needed} or "
                     "questions_per_context to 1"
                 )
@@ -104,7 +106,7 @@ class ContextsSettings(Settings):
         most = largest_count(self.passages)
         if isinstance(self.gold_position, GoldIndex) and self.gold_position.index >= most:
             raise ValueError(
-                f"gold_position {{index: {self.gold_position.index}}} lies outside contexts of at most {most} "
+                f"gold_position {self.gold_position} lies outside contexts of at most {most} "
                 f"passages: set index to {most - 1} or less"
             )
         return self

@@ -113,8 +113,8 @@ class Inverted:
 class _State:
     """What has been asked and shown so far; planning one context changes it.
 
-    `asked` counts per question, `turn` per data set (-1: done), `covered` holds per data set the passages its pass
-    has shown. `with_gold`, `without_gold` and `blank` count questions asked; blank ones have no gold anywhere.
+    `asked` counts per question and `done` per data set; `turn` is the pass a data set is in (-1: no more), `covered`
+    the passages that pass has shown. `with_gold`, `without_gold` and `blank` count questions; blank ones have no gold.
     """
 
     split: Split
@@ -124,6 +124,7 @@ class _State:
     asked: np.ndarray[Any, Any] = field(init=False)
     source: np.ndarray[Any, Any] = field(init=False)
     turn: np.ndarray[Any, Any] = field(init=False)
+    done: np.ndarray[Any, Any] = field(init=False)
     covered: np.ndarray[Any, Any] = field(init=False)
     share_blank: float = field(init=False)
     by_gold: Inverted = field(init=False)
@@ -136,7 +137,7 @@ class _State:
     def __post_init__(self) -> None:
         split = self.split
         self.asked, self.source = np.zeros(len(split), np.int32), np.zeros(len(split), np.int32)
-        self.turn = np.zeros(len(self.sources), np.int32)
+        self.turn, self.done = np.zeros(len(self.sources), np.int32), np.zeros(len(self.sources), np.int64)
         self.covered = np.zeros((len(self.sources), len(split.corpus)), bool)
         for number, rows in enumerate(self.sources):
             self.source[rows] = number
@@ -152,9 +153,15 @@ class _State:
         rows = index.rows(passage)
         return rows[self.asked[rows] <= self.turn[self.source[rows]]].tolist()
 
-    def count_asked(self) -> np.ndarray[Any, Any]:
-        """Return how many questions of each data set were asked."""
-        return np.bincount(self.source, self.asked, len(self.sources))
+    def ask(self, golden: list[int], hidden: list[int], blank: list[int]) -> tuple[int, ...]:
+        """Count the questions of one context as asked; return all their rows."""
+        rows = (*golden, *hidden, *blank)
+        self.asked[list(rows)] += 1
+        np.add.at(self.done, self.source[list(rows)], 1)
+        self.with_gold += len(golden)
+        self.without_gold += len(hidden)
+        self.blank += len(blank)
+        return rows
 
 
 def _near(split: Split, row: int) -> list[int]:
@@ -176,7 +183,7 @@ def plan_shared(split: Split, plan: Plan, tally: Tally) -> Iterator[SharedTurn]:
     due = np.array([*once.values()], float) * passes(plan) if plan.cap is None else np.full(len(once), np.inf)
     seeds = [_seeds(state, number) for number in range(len(sources))]
     for number in count():
-        done = state.count_asked()
+        done = state.done
         state.turn[done >= due] = -1
         if not (done < due).any() or number == plan.cap:
             return
@@ -215,13 +222,8 @@ def _plan_one(state: _State, seed_row: int, turn: int, progress: float) -> Share
     if state.share_blank:
         wanted = min(_due_blank(state, len(golden) + len(hidden), rng), size - len(golden) - len(hidden)) - len(blank)
         blank += _unanswerable(state, state.by_blank, shown, wanted, rng, seed_row)
-    rows = (*golden, *hidden, *blank)
-    state.asked[list(rows)] += 1
     state.covered[:, list(shown)] = True
-    state.with_gold += len(golden)
-    state.without_gold += len(hidden)
-    state.blank += len(blank)
-    return SharedTurn(seed_row, turn, shown, rows)
+    return SharedTurn(seed_row, turn, shown, state.ask(golden, hidden, blank))
 
 
 def _room(state: _State, rng: Random) -> int:

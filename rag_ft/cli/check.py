@@ -69,12 +69,13 @@ def _source(settings: Any) -> str:
 
 
 def _contexts(recipe: Recipe) -> str:
-    contexts = recipe.data.contexts
+    contexts, shares = recipe.data.contexts, recipe.data.negatives.shares
+    total = sum(shares.values())
     passages = " ".join(f"{key} {value}" for key, value in contexts.passages.model_dump().items() if key != "kind")
     order = contexts.order if contexts.gold_position == "uniform" else f"gold {contexts.gold_position}"
     shared = f", {contexts.questions_per_context} questions each" if contexts.questions_per_context > 1 else ""
     return (
         f"{contexts.passages.kind} passage count ({passages}){shared}, {order}, "
         f"gold in {contexts.gold_probability:.0%}, else {contexts.gold_absent}; "
-        f"{contexts.hard_share:.0%} of negatives hard"
+        f"negatives: {', '.join(f'{share / total:.0%} {kind}' for kind, share in shares.items() if share)}"
     )

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from data_builders.contexts import CountSettings, FixedCount, RangeCount
 from data_builders.negatives import NegativesSettings
+from data_builders.passage_counts import CurriculumCount, TokenCount, largest_count
 from data_builders.retrievers import retriever_names
 from data_builders.sources.invented_world import InventedWorldSettings
 from rag_ft.recipe.problems import KeyPath, Node, Problem, suggestion
@@ -76,12 +76,6 @@ def _locate(reads: Sequence[KeyPath], message: str, node: Node) -> Problem:
     return Problem(reads[0], message, (written or [trails[0][-1]])[0].origin)
 
 
-def _largest(count: CountSettings) -> int:
-    if isinstance(count, FixedCount):
-        return count.count
-    return count.high if isinstance(count, RangeCount) else max(count.weights)
-
-
 def _repeated(values: Sequence[str]) -> str | None:
     return next((value for index, value in enumerate(values) if value in values[:index]), None)
 
@@ -125,11 +119,30 @@ def negative_window_starts_within_depth(recipe: Recipe) -> str | None:
     return f"{low} is past the last passage kept (data.depth is {depth}): lower it." if low > depth else None
 
 
+@rule("data.negatives.low_from", "data.depth", "data.negatives.shares")
+def low_ranks_within_depth(recipe: Recipe) -> str | None:
+    """The low part of the window has to be in the pool."""
+    negatives, depth = recipe.data.negatives, recipe.data.depth
+    if not negatives.shares.get("low") or negatives.low_from <= depth:
+        return None
+    return f"{negatives.low_from} is past the last passage kept (data.depth is {depth}): lower it or raise data.depth."
+
+
+@rule("data.negatives.retriever_shares", "data.retrievers")
+def retriever_shares_name_retrievers(recipe: Recipe) -> dict[str, str]:
+    """A share belongs to a retriever of the recipe."""
+    names = retriever_names(recipe.data.retrievers)
+    shares = recipe.data.negatives.retriever_shares or {}
+    return {name: f"no retriever is called so: {suggestion(name, names)}" for name in shares if name not in names}
+
+
 @rule("data.contexts.passages", "data.sources")
 def two_hops_need_two_passages(recipe: Recipe) -> str | None:
     """A question of two hops has two gold passages."""
-    name, share = next(((name, one.two_hop_share) for name, one in _worlds(recipe).items() if one.two_hop_share), ("", 0))
-    if not share or _largest(recipe.data.contexts.passages) >= 2:
+    name, share = next(
+        ((name, one.two_hop_share) for name, one in _worlds(recipe).items() if one.two_hop_share), ("", 0)
+    )
+    if not share or largest_count(recipe.data.contexts.passages) >= 2:
         return None
     return (
         f"contexts of 1 passage cannot answer the two-hop questions ({share:g} of all): "
@@ -156,7 +169,7 @@ def gold_position_needs_shuffling(recipe: Recipe) -> str | None:
     if contexts.gold_position == "uniform" or contexts.order == "shuffled":
         return None
     return (
-        f'"{contexts.gold_position}" contradicts data.contexts.order={contexts.order}, which places passages by rank: '
+        f"{contexts.gold_position} contradicts data.contexts.order={contexts.order}, which places passages by rank: "
         "set order to shuffled, or gold_position to uniform."
     )
 
@@ -169,6 +182,40 @@ def some_context_shows_gold(recipe: Recipe) -> str | None:
         return None
     effect = "leaves no row" if contexts.gold_absent == "drop" else "teaches only to decline"
     return f"0 with data.contexts.gold_absent={contexts.gold_absent} {effect}: raise it, or set gold_absent to answer."
+
+
+@rule("data.contexts.passages", "training.max_length")
+def token_budget_leaves_room(recipe: Recipe) -> str | None:
+    """Passages, question and target share a row."""
+    count, length = recipe.data.contexts.passages, recipe.training.max_length
+    if not isinstance(count, TokenCount) or count.budget < length:
+        return None
+    return (
+        f"a budget of {count.budget} tokens leaves no room for question and target in training.max_length={length}: "
+        "lower the budget or raise training.max_length."
+    )
+
+
+@rule("training.epochs", "data.contexts.passages")
+def curriculum_runs_once(recipe: Recipe) -> str | None:
+    """A second epoch over the same rows would start the curriculum again."""
+    epochs = recipe.training.epochs
+    if epochs <= 1 or not isinstance(recipe.data.contexts.passages, CurriculumCount):
+        return None
+    return (
+        f"{epochs:g} epochs would run the curriculum of data.contexts.passages again from its start: set "
+        f"training.epochs=1 and data.contexts.epochs={round(epochs)}, which composes that many contexts of a question."
+    )
+
+
+@rule("training.trainer", "data.contexts.passages")
+def curriculum_keeps_its_order(recipe: Recipe) -> dict[str, str]:
+    """A curriculum is trained in the order its rows are written."""
+    name = "train_sampling_strategy"
+    strategy = recipe.training.trainer.get(name, "sequential")
+    if strategy == "sequential" or not isinstance(recipe.data.contexts.passages, CurriculumCount):
+        return {}
+    return {name: f'"{strategy}" mixes up the curriculum of data.contexts.passages: remove it or set it to sequential.'}
 
 
 @rule("model.weights")
@@ -255,7 +302,9 @@ def fusion_weighs_known_retrievers(recipe: Recipe) -> str | None:
     """A weight for a retriever that there is not would change nothing."""
     ranking, names = recipe.data.ranking, retriever_names(recipe.data.retrievers)
     unknown = next((name for name in getattr(ranking, "weights", None) or {} if name not in names), None)
-    return None if unknown is None else f'weights names "{unknown}", which is no retriever: {suggestion(unknown, names)}'
+    return (
+        None if unknown is None else f'weights names "{unknown}", which is no retriever: {suggestion(unknown, names)}'
+    )
 
 
 @rule("evaluation.systems")
