@@ -51,16 +51,17 @@ def guard_reasons(
         lookups: what to read of a passage.
         settings: which tests to make; the cross-encoder's is not made here.
     """
-    reasons = [GOLD if hit in gold else "" for hit in hits]
+    golds = set(gold)
+    reasons = [GOLD if hit in golds else "" for hit in hits]
     if settings.answers:
         reasons = [
             reason or (ANSWER if matcher.bears(lookups.joined(hit)) else "")
             for hit, reason in zip(hits, reasons, strict=True)
         ]
-    if settings.near_duplicates is None or not gold:
+    if settings.near_duplicates is None or not golds:
         return reasons
     left = [place for place, reason in enumerate(reasons) if not reason]
-    sources = [lookups.shingles(position) for position in sorted(gold)]
+    sources = [lookups.shingles(position) for position in sorted(golds)]
     copies = near_duplicates(sources, [lookups.shingles(hits[place]) for place in left], settings.near_duplicates)
     for place in np.asarray(left)[copies] if left else ():
         reasons[place] = NEAR_DUPLICATE

@@ -8,7 +8,7 @@ depends on the script:
 - Korean: an answer's last word may carry particles (`hangul.particles`): "서울" is in "서울에서는", not "서울대학교".
 
 Accuracy compares the tokens as they are. The guard, where a miss costs more than a false alarm, also compares without
-diacritics, without the apostrophes and hyphens of the answer, and with ae for ä.
+diacritics, without the apostrophes and hyphens of the answer, without what it has in brackets, and with ae for ä.
 """
 
 from __future__ import annotations
@@ -217,10 +217,14 @@ def _kept_joined(text: str) -> str:
 def _phrases(answer: str) -> list[Phrase]:
     """Return every way the guard looks for an answer."""
     spellings = {answer: None, _INNER_SIGNS.sub("", answer): None, _spelt_out(answer): None}
+    bare = _BRACKETS.sub(" ", answer)
+    if bare != answer and answer_kind(bare) == answer_kind(answer):  # "one (1)" must not become a strong "one"
+        spellings[bare] = None
     tokens = (tuple(joined(spelling).split()) for spelling in spellings)
     return [phrase for one in dict.fromkeys(tokens) if (phrase := _phrase(one))]
 
 
+_BRACKETS = re.compile(r"\([^()]*\)|\[[^][]*\]")
 _INNER_SIGNS = re.compile("(?<=[^\\W\\d_])['\u2019\u02bc\u2010\u2011-](?=[^\\W\\d_])")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
 
