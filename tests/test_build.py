@@ -1,62 +1,25 @@
-"""The whole data pipeline: contracts of its rows, shared contexts, and what happens when files or settings change."""
+"""The whole data pipeline: contracts of its rows and of shared contexts."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tiny_world import TinyWorld
+from small_builds import build, settings, world
 
-from data_builders import sources
-from data_builders.build import DataSettings, build_data, data_paths
-from data_builders.errors import RagFtError
-from data_builders.files import file_hash
+from data_builders.build import data_paths
+from data_builders.corpus import Corpus
 from data_builders.records import (
     ContextRow,
     Question,
     check_context_row,
     read_context_rows,
-    read_passages,
     read_pools,
     read_questions,
 )
 from data_builders.text import contains_answer
-
-STEPS = ["source", "pools", "contexts", "labels"]
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sources._SOURCES, "invented_world", TinyWorld)
-
-
-def settings(**contexts: Any) -> DataSettings:
-    return DataSettings.model_validate({"contexts": {"passages": {"kind": "fixed", "count": 3}, **contexts}})
-
-
-def world(**contexts: Any) -> DataSettings:
-    """Return settings of the invented world, small."""
-    source = {"questions": {"train": 160, "validation": 20, "test": 20}}
-    return DataSettings.model_validate({"source": source, "contexts": contexts})
-
-
-def build(folder: Path, chosen: DataSettings, seed: int = 1) -> list[str]:
-    lines: list[str] = []
-    build_data(chosen, seed, folder, report=lines.append)
-    return lines
-
-
-def ran(lines: list[str]) -> list[str]:
-    return [line.split(":")[0] for line in lines if ": building" in line]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*.parquet"))}
 
 
 def train_rows(folder: Path) -> list[ContextRow]:
@@ -71,7 +34,7 @@ def test_build_leaves_every_table_with_its_rows(tmp_path: Path) -> None:
     build(tmp_path, settings())
     paths = data_paths(tmp_path)
     sizes = {
-        "passages": {split: len(list(read_passages(path))) for split, path in paths.passages.items()},
+        "passages": {split: len(Corpus.open(paths.searched(split))) for split in paths.questions},
         "questions": {split: len(list(read_questions(path))) for split, path in paths.questions.items()},
         "pools": {split: len(list(read_pools(path))) for split, path in paths.pools.items()},
         "labels": {split: len(list(read_context_rows(path))) for split, path in paths.labels.items()},
@@ -98,9 +61,16 @@ def test_pools_carry_ranks_gold_and_answers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_retrieval_quality_is_in_the_manifest(tmp_path: Path) -> None:
     lines = build(tmp_path, settings())
-    counts = json.loads((tmp_path / "pools/manifest.json").read_text())["counts"]["train"]
+    counts = json.loads((tmp_path / "pools/manifest.json").read_text())["counts"]["retrieval of train"]["bm25"]
     # twelve questions name their only town, one needs two passages
-    assert counts["recall (all gold in the top k)"] == {"1": 0.9231, "2": 1.0, "5": 1.0, "10": 1.0, "20": 1.0}
+    assert counts["recall (all gold in the top k)"] == {
+        "1": 0.9231,
+        "2": 1.0,
+        "5": 1.0,
+        "10": 1.0,
+        "20": 1.0,
+        "50": 1.0,
+    }
     assert any("recall (all gold in the top k)" in line for line in lines)
 
 
@@ -217,189 +187,3 @@ def test_small_cap_covers_as_many_gold_passages_as_it_can(tmp_path: Path) -> Non
     build(tmp_path, world(contexts={"train": 20}, gold_probability=1.0))
     golds = [tuple(sorted(row.passages[i].id for i in row.questions[0].gold)) for row in train_rows(tmp_path)]
     assert len(set(golds)) == 20
-
-
-# steps
-
-
-@pytest.mark.usefixtures("tiny")
-def test_same_settings_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
-    chosen = settings(questions_per_context=3)
-    build(tmp_path / "one", chosen)
-    build(tmp_path / "two", chosen)
-    build(tmp_path / "three", chosen, seed=2)
-    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
-    assert hashes(tmp_path / "one")["contexts/train.parquet"] != hashes(tmp_path / "three")["contexts/train.parquet"]
-
-
-@pytest.mark.usefixtures("tiny")
-def test_second_build_runs_nothing(tmp_path: Path) -> None:
-    assert ran(build(tmp_path, settings())) == STEPS
-    assert build(tmp_path, settings()) == [f"{step}: unchanged" for step in STEPS]
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize(
-    ("change", "rebuilt"),
-    [
-        (lambda s: s.model_copy(update={"depth": 2}), ["pools", "contexts", "labels"]),
-        (lambda s: s.model_copy(update={"depth": 40}), ["pools"]),  # four passages: the pools come out the same
-        (lambda s: settings(order="retrieved"), ["contexts", "labels"]),
-        (lambda s: settings(gold_absent="answer"), ["labels"]),
-    ],
-)
-def test_changed_settings_redo_only_what_depends_on_them(
-    tmp_path: Path, change: Callable[[DataSettings], DataSettings], rebuilt: list[str]
-) -> None:
-    build(tmp_path, settings())
-    lines = build(tmp_path, change(settings()))
-    assert ran(lines) == rebuilt
-    assert any(f"{rebuilt[0]}: building (settings changed: " in line for line in lines)
-    fresh = tmp_path / "fresh"
-    build(fresh, change(settings()))
-    assert hashes(fresh) == {name: value for name, value in hashes(tmp_path).items() if not name.startswith("fresh")}
-
-
-def test_more_test_questions_leave_the_training_rows_alone(tmp_path: Path) -> None:
-    build(tmp_path, world())
-    source = {"questions": {"train": 160, "validation": 20, "test": 30}}
-    assert ran(build(tmp_path, DataSettings.model_validate({"source": source}))) == ["source", "pools"]
-
-
-@pytest.mark.usefixtures("tiny")
-def test_another_seed_rebuilds_and_says_so(tmp_path: Path) -> None:
-    build(tmp_path, settings())
-    assert "contexts: building (seed changed from 1 to 2)" in build(tmp_path, settings(), seed=2)
-
-
-def _delete(path: Path) -> str:
-    path.unlink()
-    return f"{path.name} is missing"
-
-
-def _truncate(path: Path) -> str:
-    size = path.stat().st_size
-    path.write_bytes(path.read_bytes()[:-9])
-    return f"{path.name} has {size - 9} bytes instead of {size}"
-
-
-def _edit(path: Path) -> str:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-    return f"{path.name} was edited"
-
-
-def _forget(path: Path) -> str:
-    (path.parent / "manifest.json").unlink()
-    return "it was interrupted, or its manifest is gone"
-
-
-def _garble(path: Path) -> str:
-    (path.parent / "manifest.json").write_text('{"outputs": ')
-    return "it was interrupted, or its manifest is gone"
-
-
-def _hollow(path: Path) -> str:
-    manifest = path.parent / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "outputs": {}}))
-    return f"its manifest says nothing of {path.name}"
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("harm", [_delete, _truncate, _edit, _forget, _garble, _hollow])
-@pytest.mark.parametrize("file", ["source/passages-train.parquet", "contexts/train.parquet"])
-def test_harmed_file_is_rebuilt_to_the_same_bytes(tmp_path: Path, harm: Callable[[Path], str], file: str) -> None:
-    build(tmp_path, settings())
-    before, step = hashes(tmp_path), file.split("/")[0]
-    reason = harm(tmp_path / file)
-    lines = build(tmp_path, settings())
-    assert f"{step}: building ({reason})" in lines
-    assert ran(lines) == [step]
-    assert hashes(tmp_path) == before
-
-
-class Interrupted(TinyWorld):
-    """Stops while the second split is read, as a kill would."""
-
-    def passages(self, split: str) -> Iterator[Any]:
-        if split == "validation":
-            raise KeyboardInterrupt
-        return super().passages(split)
-
-
-def test_interrupted_build_goes_on_to_the_bytes_of_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sources._SOURCES, "invented_world", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "one", settings())
-    assert (tmp_path / "one/source/passages-train.parquet").exists()
-    assert not (tmp_path / "one/source/manifest.json").exists()
-    (tmp_path / "one/source/.passages-train.parquet.99999.tmp").write_bytes(b"left by a kill")
-    monkeypatch.setitem(sources._SOURCES, "invented_world", TinyWorld)
-    assert "source: building (it was interrupted, or its manifest is gone)" in build(tmp_path / "one", settings())
-    build(tmp_path / "two", settings())
-    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("blocked", ["", "pools"])
-def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path, blocked: str) -> None:
-    folder = tmp_path / "data"
-    if blocked:
-        folder.mkdir()
-    (folder / blocked if blocked else folder).write_text("a file where a folder should be")
-    with pytest.raises(RagFtError, match=r"cannot write .*runs_dir=PATH"):
-        build(folder, settings())
-
-
-class Faulty(TinyWorld):
-    """Gives questions that cannot be used beside the good ones."""
-
-    def questions(self, split: str) -> Iterator[Question]:
-        good = list(super().questions(split))
-        yield from good
-        yield replace(good[0], id="no-answer", answers=("...",))
-        yield replace(good[0], id="no-gold", gold=(), evidence=())
-        yield replace(good[0], id="gold-elsewhere", gold=("nowhere",), evidence=())
-        yield replace(good[0], id="wrong-quote", evidence=(replace(good[0].evidence[0], quote="never said"),))
-
-
-def test_unusable_questions_are_counted_named_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sources._SOURCES, "invented_world", Faulty)
-    build(tmp_path, settings())
-    manifest = json.loads((tmp_path / "source/manifest.json").read_text())
-    assert manifest["outputs"]["questions-train.parquet"]["rows"] == 13
-    assert manifest["dropped"] == {
-        "questions whose gold passage is not in the corpus of their split": 3,
-        "questions with a quote that is not in their gold passage": 3,
-        "questions without a gold passage": 3,
-        "questions without an answer in words": 3,
-    }
-    assert manifest["samples"]["questions without a gold passage"] == ["no-gold"] * 3
-
-
-class Repeating(TinyWorld):
-    """Gives the same passage twice."""
-
-    def passages(self, split: str) -> Iterator[Any]:
-        yield from super().passages(split)
-        yield from super().passages(split)
-
-
-def test_two_passages_of_one_id_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sources._SOURCES, "invented_world", Repeating)
-    with pytest.raises(RagFtError, match="the train split has two passages with id train-0"):
-        build(tmp_path, settings())
-
-
-@pytest.mark.usefixtures("tiny")
-def test_report_names_what_was_left_out_and_what_to_change(tmp_path: Path) -> None:
-    lines = build(tmp_path, settings(passages={"kind": "fixed", "count": 9}))
-    text = "\n".join(lines)
-    assert "contexts with fewer passages than drawn 20" in text
-    assert "lower data.contexts.passages" in text
-    assert "passages per context: min " in text
-    assert "gold positions: 0: " in text
