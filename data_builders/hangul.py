@@ -1,9 +1,12 @@
-"""What may follow a Korean word inside one written token: particles and forms of the copula. Matches no answers."""
+"""Korean words in a text: what may follow one inside its token, particles and forms of the copula."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 # After any syllable: particles and the copula in full.
 _ANY = (
@@ -29,13 +32,29 @@ def is_hangul(token: str) -> bool:
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
-def particles(word: str) -> str:
-    """Return a regular expression for what may follow `word` in its token, nothing included.
+@dataclass(frozen=True)
+class Inflected:
+    """A phrase whose last word is Korean and may carry particles.
 
-    The plural 들, then up to three particles of the closed lists above. The form depends on the sound before it, so
-    that 효과 is not 효 with a particle. 인, as in 한국인, is not among them: with it the word is another one.
+    The plural 들, then up to three particles of the closed lists above may follow. Their form depends on the sound
+    before, so that 효과 is not 효 with a particle. 인, as in 한국인, is not among them: it makes another word.
+    Between two Korean words the space may be missing, because spacing varies.
     """
-    return _particles(_own(word[-1]))
+
+    body: re.Pattern[str]
+    tail: re.Pattern[str]
+
+    @classmethod
+    def of(cls, tokens: Sequence[str]) -> Inflected:
+        """Prepare the tokens of a phrase, the last of them Korean."""
+        body = " "
+        for token, following in pairwise(tokens):
+            body += re.escape(token) + (" ?" if is_hangul(token) and is_hangul(following) else " ")
+        return cls(re.compile(body + re.escape(tokens[-1])), _particles(_own(tokens[-1][-1])))
+
+    def stands(self, joined_text: str) -> bool:
+        """Tell whether the phrase stands in a text whose tokens have one space around each."""
+        return any(self.tail.match(joined_text, found.end()) for found in self.body.finditer(joined_text))
 
 
 def _own(last: str) -> str:
@@ -46,7 +65,7 @@ def _own(last: str) -> str:
 
 
 @cache
-def _particles(sound: str) -> str:
+def _particles(sound: str) -> re.Pattern[str]:
     own = f"{_ANY}|{_OWN[sound]}" if sound in _OWN else _ANY
     more = f"(?:{_STACKED}){{0,2}}"
-    return f"(?:(?:{own}){more}|들(?:(?:{_ANY}|{_AFTER_RIEUL}){more})?)?"
+    return re.compile(f"(?:(?:{own}){more}|들(?:(?:{_ANY}|{_AFTER_RIEUL}){more})?)? ")

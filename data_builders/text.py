@@ -5,7 +5,7 @@ depends on the script:
 
 - Words and numbers of scripts with spaces; where the script changes, a new token begins ("1945년", "NASA는").
 - Han, kana, Thai, Lao, Khmer and Burmese, which write no spaces: each sign is a token, so an answer matches anywhere.
-- Korean: an answer's last word may carry particles (`hangul.particles`): "서울" is in "서울에서는", not "서울대학교".
+- Korean: an answer's last word may carry particles (hangul.py): "서울" is in "서울에서는", not "서울대학교".
 
 Accuracy compares the tokens as they are. The guard, where a miss costs more than a false alarm, also compares without
 diacritics, without the apostrophes and hyphens of the answer, without what it has in brackets, and with ae for ä.
@@ -22,10 +22,10 @@ from functools import cache, lru_cache
 from itertools import pairwise
 
 from data_builders.common_words import COMMON_WORDS, FUNCTION_WORDS, UNSPACED_FUNCTION_SIGNS, VERDICTS
-from data_builders.hangul import is_hangul, particles
+from data_builders.hangul import Inflected, is_hangul
 
-Phrase = str | re.Pattern[str]
-"""An answer to look for in a normal form: a plain run of tokens, or a pattern where particles may follow."""
+Phrase = str | Inflected
+"""An answer to look for in a normal form: a plain run of tokens, or one that particles may follow."""
 
 _ARTICLES = {"a", "an", "the"}
 _ASCII_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[a-z]+")  # numbers keep inner points and commas: "3.5" is one token
@@ -96,14 +96,14 @@ class AnswerMatcher:
 
     Attributes:
         strong: plain phrases, each enough by itself.
-        patterns: the same with particles.
+        inflected: the same, where particles may follow.
         weak: phrases that need the question's words beside them.
         words: what to look for in place of the question's content words.
         kinds: how many of the answers given are of each kind.
     """
 
     strong: tuple[str, ...] = ()
-    patterns: tuple[re.Pattern[str], ...] = ()
+    inflected: tuple[Inflected, ...] = ()
     weak: tuple[Phrase, ...] = ()
     words: tuple[str, ...] = ()
     kinds: Counter[str] = field(default_factory=Counter)
@@ -119,16 +119,16 @@ class AnswerMatcher:
             if kind in found:
                 found[kind].update(dict.fromkeys(_phrases(answer)))
         plain = tuple(phrase for phrase in found["strong"] if isinstance(phrase, str))
-        patterns = tuple(phrase for phrase in found["strong"] if not isinstance(phrase, str))
+        inflected = tuple(phrase for phrase in found["strong"] if not isinstance(phrase, str))
         weak = tuple(found["weak"])
-        return cls(plain, patterns, weak, _content_words(question) if weak else (), kinds)
+        return cls(plain, inflected, weak, _content_words(question) if weak else (), kinds)
 
     def bears(self, joined_text: str) -> bool:
         """Tell whether a passage, given as `joined` makes it, bears an answer."""
         for phrase in self.strong:  # a loop, not any(): this runs for every hit of every question
             if phrase in joined_text:
                 return True
-        if self.patterns and any(pattern.search(joined_text) for pattern in self.patterns):
+        if self.inflected and any(phrase.stands(joined_text) for phrase in self.inflected):
             return True
         return bool(self.weak) and any(_stands(one, joined_text) for one in self.weak) and self._is_about(joined_text)
 
@@ -237,16 +237,11 @@ def _spelt_out(answer: str) -> str:
 def _phrase(tokens: tuple[str, ...]) -> Phrase | None:
     if not tokens or not is_hangul(tokens[-1]):
         return _spaced(tokens) if tokens else None
-    pattern = " "
-    for token, following in pairwise(tokens):
-        pattern += re.escape(token) + (" ?" if is_hangul(token) and is_hangul(following) else " ")
-    return re.compile(f"{pattern}{re.escape(tokens[-1])}{particles(tokens[-1])} ")
+    return Inflected.of(tokens)
 
 
 def _stands(phrase: Phrase, joined_text: str) -> bool:
-    if isinstance(phrase, str):
-        return phrase in joined_text
-    return phrase.search(joined_text) is not None
+    return phrase in joined_text if isinstance(phrase, str) else phrase.stands(joined_text)
 
 
 def _content_words(question: str) -> tuple[str, ...]:
