@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
+from data_builders.documents.read import SUFFIXES
 from data_builders.errors import RagFtError
 from data_builders.manifest import Tally
-from data_builders.records import Passage, Question, Ranking
+from data_builders.records import GoldEvidence, Passage, Question, Ranking
+from data_builders.sources import documents
 from data_builders.sources.beir import CORPUS, Beir, BeirSettings, beir_file
 from data_builders.sources.files import CORPORA, FORMATS, FileSourceSettings
 from data_builders.sources.hub import TABLES, Hub, HubSettings, hub_rows, hub_splits
@@ -22,9 +24,8 @@ from data_builders.sources.rows import BadRow, Format, Place, SourceRecord, json
 
 ROWS = 20  # rows looked at: enough to meet optional fields, quick for any file
 SHOWN = 3  # examples of what was parsed
-_DOCUMENTS = (".txt", ".md", ".html", ".htm", ".pdf")
 _ENTRIES = 20_000  # files of a folder that are looked at
-_NO_DOCUMENTS = ("readme", "license", "licence", "changelog")
+_NOSUFFIXES = ("readme", "license", "licence", "changelog")
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def _example(question: Question, passages: dict[str, Passage], ranking: Ranking 
 
 def _file(path: Path, whole: Path) -> Iterator[Verdict]:
     """Judge one file; as a table with columns it is judged together with the folder it stands for."""
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix in _DOCUMENTS:
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix in SUFFIXES:
         yield _documents(path.parent, Counter([suffix]))
         return
     if path.name.removesuffix(".gz") in ("corpus.jsonl", "queries.jsonl") and (path.parent / "qrels").is_dir():
@@ -153,12 +154,12 @@ def _folder(path: Path) -> Iterator[Verdict]:
         )
     elif any(ending in TABLES for ending in endings):
         yield _table(path)
-    documents = Counter({ending: count for ending, count in endings.items() if ending in _DOCUMENTS})
-    if documents:
-        yield _documents(path, documents)
+    readable = Counter({ending: count for ending, count in endings.items() if ending in SUFFIXES})
+    if readable:
+        yield _documents(path, readable)
     elif not any(ending in TABLES for ending in endings) and not rows:
         raise RagFtError(
-            f"{path} holds no rows or tables ({', '.join(TABLES)}) and no documents ({', '.join(_DOCUMENTS)}): "
+            f"{path} holds no rows or tables ({', '.join(TABLES)}) and no documents ({', '.join(SUFFIXES)}): "
             "name the file or folder with your data."
         )
 
@@ -176,7 +177,7 @@ def _endings(folder: Path) -> Iterator[str]:
             seen += 1
             if seen > _ENTRIES:
                 return
-            if not name.startswith(".") and not name.lower().startswith(_NO_DOCUMENTS):
+            if not name.startswith(".") and not name.lower().startswith(_NOSUFFIXES):
                 yield Path(name.removesuffix(".gz")).suffix.lower()
 
 
@@ -246,9 +247,22 @@ def _candidates(path: str) -> Iterator[tuple[Format, dict[str, Any]]]:
         needed = [name for name, field in classes[kind].model_fields.items() if field.is_required()]
         others = {name: f"{name.upper()}.jsonl" for name in needed if name not in ("kind", "path")}
         yield format_, {"kind": kind, "path": path, **others}
+    yield _ASKED, {"kind": "documents", "path": "FOLDER", "questions": path}
     yield PASSAGES, {"kind": "jsonl", "path": "QUESTIONS.jsonl", "passages": path}
     for kind, (field, format_) in CORPORA.items():
         yield format_, {"kind": kind, "path": "QUESTIONS.jsonl", field: path}
+
+
+def _asked(row: dict[str, Any], place: Place) -> Iterator[Question]:
+    """Yield a question about documents; what it names in them stands as evidence, its passages are found later."""
+    for asked in documents.parse_question(row, place):
+        if not asked.wanted:
+            raise BadRow("document", "is missing, and so is quote")
+        named = (GoldEvidence(wanted.document, wanted.quote, wanted.reason) for wanted in asked.wanted)
+        yield replace(asked.question, evidence=tuple(named))
+
+
+_ASKED = replace(documents.QUESTIONS, parse=_asked)
 
 
 def _parsed(format_: Format, rows: list[Any], settings: dict[str, Any], path: Path) -> Verdict:

@@ -127,7 +127,7 @@ def _loaded(settings: HubSettings) -> Any:
 
 
 def _table(file: Path) -> tuple[str, dict[str, Any]]:
-    suffix = file.suffix if file.suffix != ".gz" else Path(file.stem).suffix
+    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
     if suffix not in TABLES:
         raise RagFtError(
             f"{file} does not end in {', '.join(TABLES)}: set dataset to such a file, a folder or a Hub id."
