@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from data_builders.errors import RagFtError
 from data_builders.files import seeded
 from data_builders.manifest import Tally
 from data_builders.records import Question, Ranking, question_of, read_rankings, write_records
-from data_builders.sources.rows import SPLITS
+from data_builders.sources.rows import SPLITS, Split
 from data_builders.steps import Bench
 from data_builders.text import answer_tokens
 
@@ -85,7 +85,7 @@ def _problem(question: Question, gold: str) -> str | None:
 
 
 def write_questions(
-    asking: Asking, paths: DataPaths, aliases: Aliases, sample: Mapping[str, int], seed: int, bench: Bench
+    asking: Asking, paths: DataPaths, aliases: Aliases, sample: Mapping[Split, int], seed: int, bench: Bench
 ) -> None:
     """Write the questions of every split whose gold its corpus holds; `sample` caps them, drawn by the seed."""
     for split in SPLITS:
@@ -115,14 +115,20 @@ def _settled(question: Question, split: str, aliases: Aliases) -> Question:
     """Return the question as it is written: in its split, naming passages that stayed."""
     if not aliases:
         return replace(question, split=split)
-    name = lambda id_: aliases.get((split, id_)) or aliases.get(("", id_)) or id_  # noqa: E731
     return replace(
         question,
         split=split,
-        gold=tuple(dict.fromkeys(map(name, question.gold))),
-        alternatives=tuple(dict.fromkeys(map(name, question.alternatives))),
-        evidence=tuple(replace(item, passage_id=name(item.passage_id)) for item in question.evidence),
+        gold=_stayed(question.gold, split, aliases),
+        alternatives=_stayed(question.alternatives, split, aliases),
+        evidence=tuple(
+            replace(item, passage_id=_stayed([item.passage_id], split, aliases)[0]) for item in question.evidence
+        ),
     )
+
+
+def _stayed(ids: Iterable[str], split: str, aliases: Aliases) -> tuple[str, ...]:
+    """Name passages by the ones that stayed in their place, each once."""
+    return tuple(dict.fromkeys(aliases.get((split, id_)) or aliases.get(("", id_)) or id_ for id_ in ids))
 
 
 def _gold_problems(
@@ -172,11 +178,7 @@ def write_rankings(raw: Path, target: Path, asking: Asking, aliases: Aliases) ->
 
 
 def _renamed(ranking: Ranking, split: str, aliases: Aliases) -> Ranking:
-    names = [aliases.get((split, id_)) or aliases.get(("", id_)) or id_ for id_ in ranking.passages]
-    first = {name: place for place, name in reversed(list(enumerate(names)))}
-    places = sorted(first.values())
-    return replace(
-        ranking,
-        passages=tuple(names[place] for place in places),
-        scores=tuple(ranking.scores[place] for place in places),
-    )
+    best: dict[str, float] = {}
+    for id_, score in zip(ranking.passages, ranking.scores, strict=True):
+        best.setdefault(_stayed([id_], split, aliases)[0], score)
+    return replace(ranking, passages=tuple(best), scores=tuple(best.values()))

@@ -96,7 +96,7 @@ class Split:
     @cached_property
     def sources(self) -> list[str]:
         """The data set of every question."""
-        return self.questions["source"].to_pylist()  # type: ignore[no-any-return]
+        return self.questions["source"].to_pylist()
 
     def question(self, row: int) -> Question:
         """Return one question with its annotations."""
@@ -115,7 +115,7 @@ class Split:
         """Return the positions of the first `depth` passages of a question's pool."""
         chunk, at = self._place(row)
         low, high = chunk.borders[at], chunk.borders[at + 1]
-        return chunk.columns[0][low : min(high, low + depth)].tolist()  # type: ignore[no-any-return]
+        return chunk.columns[0][low : min(high, low + depth)].tolist()
 
     def ranked(self, row: int) -> RankedQuestion:
         """Return one question with everything that retrieval found for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,8 @@ def resolved_yaml(recipe: Recipe) -> str:
 
 def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield what a recipe does, as heading and text, in the order of the run."""
+    from data_builders.retrievers import retriever_names
+
     data, model, training, evaluation = recipe.data, recipe.model, recipe.training, recipe.evaluation
     yield "name", f"{recipe.name} (run folder {recipe.runs_dir}/{recipe.name}, seed {recipe.seed})"
     for number, (source, settings) in enumerate(data.sources.items()):
