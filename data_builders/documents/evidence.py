@@ -141,7 +141,8 @@ def _look(search: _Search, chunk: Chunk, text: str) -> None:
         if not on_page or not contains_answer(passage.text, search.question.answers):
             return
         shared = set(answer_tokens(search.question.question)) & set(answer_tokens(passage.text))
-        score = (int(contains_answer(passage.text, search.question.answers[:1])), len(shared))
+        begins_there = passage.page == wanted.page  # else the answer may stand in what it has of another page
+        score = (int(contains_answer(passage.text, search.question.answers[:1])), int(begins_there), len(shared))
     if score > search.score:
         if search.passage and quote:
             search.others.append(search.passage)
