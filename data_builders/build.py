@@ -24,7 +24,7 @@ from data_builders.sources.invented_world import InventedWorldSettings
 from data_builders.sources.rows import SPLITS, Split
 
 if TYPE_CHECKING:
-    from data_builders.retrieval import Asked
+    from data_builders.retrieval import SplitFiles
 
 TRAINING_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -33,9 +33,9 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 class DataSettings(Settings):
     """From documents and questions to training rows."""
 
-    sources: Annotated[
-        dict[Annotated[str, Field(pattern=f"^{_NAME}$")], SourceSettings], Field(min_length=1)
-    ] = {"invented_world": InventedWorldSettings()}
+    sources: Annotated[dict[Annotated[str, Field(pattern=f"^{_NAME}$")], SourceSettings], Field(min_length=1)] = {
+        "invented_world": InventedWorldSettings()
+    }
     """Where questions and passages come from: a name of your choice -> a source. All share one corpus and one mix."""
     splits: SplitsSettings = SplitsSettings()
     """Which questions train, validate and test, where the sources do not say."""
@@ -95,11 +95,11 @@ class DataPaths:
         """Return the file of what one retriever found."""
         return self.retrieval / retriever / f"{split}.parquet"
 
-    def asked(self, split: str) -> Asked:
+    def asked(self, split: str) -> SplitFiles:
         """Return one split as retrieval sees it."""
-        from data_builders.retrieval import Asked
+        from data_builders.retrieval import SplitFiles
 
-        return Asked(split, self.searched(split), self.questions[split], self.rankings)
+        return SplitFiles(split, self.searched(split), self.questions[split], self.rankings)
 
     def searched(self, split: str) -> tuple[Path, ...]:
         """Return the files of passages that the questions of a split search."""

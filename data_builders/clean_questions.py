@@ -1,4 +1,4 @@
-"""The questions that are asked: usable, each once, in one split, with gold that is there. Guesses no gold."""
+"""The questions that are asked: those that can be used, with gold that is there. Decides no split, guesses no gold."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from data_builders.sources.rows import SPLITS, Split
 from data_builders.steps import Bench
 from data_builders.text import answer_tokens
 
+LEFT_OUT = "-"
 _BATCH = 2000
 
 
 @dataclass(frozen=True)
 class Asking:
-    """Questions held in Arrow. `splits` says where each goes: "" not decided yet, "-" nowhere."""
+    """Questions held in Arrow. `splits` says where each goes: "" not decided yet, `LEFT_OUT` nowhere."""
 
     table: pa.Table
     splits: list[str]
@@ -59,7 +60,7 @@ class Asking:
 
     def drop(self, row: int, reason: str, tally: Tally) -> None:
         """Leave a question out."""
-        self.splits[row] = "-"
+        self.splits[row] = LEFT_OUT
         tally.drop(reason, 1, self.table["id"][row].as_py())
 
 
@@ -170,8 +171,8 @@ def write_rankings(raw: Path, target: Path, asking: Asking, aliases: Aliases) ->
 
     def rankings() -> Iterator[Ranking]:
         for ranking in read_rankings(raw):
-            own = split.get(ranking.question, "-")
-            if own != "-":
+            own = split.get(ranking.question, LEFT_OUT)
+            if own != LEFT_OUT:
                 yield _renamed(ranking, own, aliases)
 
     return write_records(target, Ranking, rankings())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.build import TRAINING_SPLITS, DataPaths, DataSettings, data_paths
+from data_builders.clean_hygiene import Hygiene, apply_hygiene
 from data_builders.clean_passages import clean_passages
 from data_builders.clean_questions import Asking, drop_unusable, write_questions, write_rankings
 from data_builders.context_step import advise, write_contexts
@@ -99,6 +100,8 @@ def _clean(build: _Build) -> Step:
         aliases = clean_passages(passages, paths.passages, bench.tally)
         asking = Asking.read(questions)
         drop_unusable(asking, settings.gold, bench.tally)
+        hygiene = Hygiene(settings.splits, settings.hygiene, settings.decontaminate, build.seed)
+        apply_hygiene(asking, paths, hygiene, bench.tally)
         write_questions(asking, paths, aliases, settings.sample or {}, build.seed, bench)
         bench.tally.rows[paths.rankings.name] = write_rankings(rankings, paths.rankings, asking, aliases)
 

@@ -21,7 +21,7 @@ from data_builders.quality import count_quality, quality_report
 from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
 from data_builders.records import POOL_SCHEMA, Question, question_of
-from data_builders.retrieval import Asked, read_found
+from data_builders.retrieval import SplitFiles, read_found
 from data_builders.retrievers import Found
 from data_builders.steps import Bench
 from data_builders.text import AnswerMatcher
@@ -56,7 +56,7 @@ class Entry:
 
 
 def write_pools(
-    asked: Asked, found: Mapping[str, Path], judging: Judging, bench: Bench, files: tuple[str, str]
+    asked: SplitFiles, found: Mapping[str, Path], judging: Judging, bench: Bench, files: tuple[str, str]
 ) -> None:
     """Write the pools of a split: `files` are the table with texts and the numbers that composing contexts reads."""
     rows = pq.read_metadata(asked.questions).num_rows
@@ -82,7 +82,7 @@ def write_pools(
 class PoolJob:
     """Makes the pools of a range of questions."""
 
-    asked: Asked
+    asked: SplitFiles
     found: dict[str, Path]
     judging: Judging
     retrievers: tuple[str, ...]

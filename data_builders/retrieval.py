@@ -28,7 +28,7 @@ _VERSION = 1  # raise it when an index written before must not be read any more
 
 
 @dataclass(frozen=True)
-class Asked:
+class SplitFiles:
     """One split as retrieval sees it: its passages, its questions, what the sources ranked themselves."""
 
     split: str
@@ -37,7 +37,7 @@ class Asked:
     rankings: Path
 
 
-def search_split(settings: RetrieverSettings, depth: int, asked: Asked, bench: Bench, file: str) -> None:
+def search_split(settings: RetrieverSettings, depth: int, asked: SplitFiles, bench: Bench, file: str) -> None:
     """Search every question of a split with one retriever and write what it found, in the order of the questions."""
     rows = pq.read_metadata(asked.questions).num_rows
     corpus, retriever = Corpus.open(asked.passages), open_retriever(settings, asked.rankings)
@@ -71,7 +71,7 @@ class SearchJob:
 
     settings: RetrieverSettings
     depth: int
-    asked: Asked
+    asked: SplitFiles
     index: Path
     _opened: tuple[Retriever, pa.Table] | None = field(default=None, init=False)
 
