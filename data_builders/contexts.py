@@ -61,9 +61,9 @@ class ContextsSettings(Settings):
     questions_per_context: Annotated[int, Field(ge=1)] = 1
     """More than 1 shares one context among questions whose gold passages are each other's hard negatives."""
     own_negatives: Annotated[int, Field(ge=0)] = 1
-    """Hard negatives from its own pool that each question of a shared context keeps, as far as it has any.
+    """Hard negatives of its own pool that a question must find in a shared context to join it, as far as it has any.
 
-    Raise it for harder contexts with fewer questions each; 0 lets questions in that have none.
+    Raise it for harder contexts of fewer questions each; 0 lets questions in that have none.
     """
     gold_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Share of answerable questions whose context shows all their gold passages (P of RAFT, arXiv 2403.10131)."""

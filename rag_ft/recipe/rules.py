@@ -129,11 +129,11 @@ def low_ranks_within_depth(recipe: Recipe) -> str | None:
 
 
 @rule("data.negatives.retriever_shares", "data.retrievers")
-def retriever_shares_name_retrievers(recipe: Recipe) -> dict[str, str]:
+def retriever_shares_name_retrievers(recipe: Recipe) -> str | None:
     """A share belongs to a retriever of the recipe."""
     names = retriever_names(recipe.data.retrievers)
-    shares = recipe.data.negatives.retriever_shares or {}
-    return {name: f"no retriever is called so: {suggestion(name, names)}" for name in shares if name not in names}
+    unknown = next((name for name in recipe.data.negatives.retriever_shares or {} if name not in names), None)
+    return None if unknown is None else f'"{unknown}" is no retriever of the recipe: {suggestion(unknown, names)}'
 
 
 @rule("data.contexts.passages", "data.sources")
