@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_running_heads_and_page_numbers_go_and_are_counted(tmp_path: Path) -> No
     text = " ".join(texts_of(tmp_path / "r.pdf"))
     assert "Aldern Pump Works" not in text
     assert "of 4" not in text
-    assert document.report.counts["lines repeated on most pages of a document, removed"] == 8
+    assert document.report.counts["running heads and page numbers removed"] == 8
     assert [f"Hall {page} made {page * 11} pumps." in text for page in (1, 2, 3, 4)] == [True] * 4
 
 
@@ -167,12 +168,18 @@ def test_words_broken_at_line_ends_are_joined_and_compounds_keep_their_hyphen() 
     def line(text: str, paragraph: int = 1) -> Line:
         return Line(text, 1, 0.0, 10.0, 1, paragraph, True)
 
-    lines = (line("The informa-"), line("tion on the well-"), line("known mother-"), line("in-law is soft\xad"))
-    parts: tuple[Part, ...] = (*lines, line("ware.", 1), line("A well-known fact.", 2))
+    lines = (
+        line("The informa-"),
+        line("tion on the well-"),
+        line("known ELE-"),
+        line("MENT in non-"),
+        line("EU soft\xad"),
+    )
+    parts: tuple[Part, ...] = (*lines, line("ware.", 1), line("A well-known element.", 2))
     found, _ = chunk_document(Document("d.pdf", "D", parts, Report()), settings(), frozenset())
     assert found[0].passage.text == (
-        "The information on the well-known motherin-law is software.\n\nA well-known fact."
-    )  # "mother-in-law" stands nowhere else whole, so the hyphen is taken for one of the line's end
+        "The information on the well-known ELEMENT in non-EU software.\n\nA well-known element."
+    )
 
 
 def test_a_document_can_be_sent_between_processes(tmp_path: Path) -> None:
@@ -384,8 +391,41 @@ def test_heads_of_left_and_right_pages_go_and_other_edges_stay() -> None:
     assert gone == 16
 
 
+def at_top(*texts: str, size: float = 10.0) -> tuple[Line, ...]:
+    return tuple(Line(text, page, 0.0, size, page, page, True) for page, text in enumerate(texts, start=1))
+
+
+def test_a_head_of_one_chapter_with_its_page_number_goes() -> None:
+    lines = at_top("Preface", "One 2", "One 3", "One 4", "Own words", "Two 6", "Two 7", "More words", "Even more")
+    kept, gone = without_running_heads(lines)
+    assert [line.text for line in kept if isinstance(line, Line)] == [
+        "Preface", "Own words", "Two 6", "Two 7", "More words", "Even more",
+    ]  # fmt: skip
+    assert gone == 3
+
+
+def test_the_title_stays_where_it_is_the_running_head_too() -> None:
+    title, *heads = at_top("The pump", "The pump", "The pump", "The pump")
+    title = replace(title, size=20.0)
+    assert without_running_heads((title, *heads)) == ((title,), 3)
+
+
+def test_the_title_of_a_pdf_is_what_is_largest_on_its_first_page() -> None:
+    small = [Line("Many words of the usual size stand here.", 1, 9.0, 10.0, 1, 9, True)] * 3
+    lines = (
+        Line("A series", 1, 0.0, 14.0, 1, 1, True),
+        Line("The pump", 1, 1.0, 20.0, 1, 2, True),
+        Line("and the wheel", 1, 2.0, 20.0, 1, 2, True),
+        *small,
+    )
+    (chunk,), _ = chunk_document(Document("a/d.pdf", "", lines, Report()), settings(), frozenset())
+    assert chunk.passage.title == "The pump and the wheel"
+    (plain,), _ = chunk_document(Document("a/d.pdf", "", tuple(small), Report()), settings(), frozenset())
+    assert plain.passage.title == "d"
+
+
 def test_a_number_that_does_not_rise_with_the_pages_is_no_page_number() -> None:
-    lines = tuple(Line(f"Total {total}", page, 0.0, 10.0, page, page, True) for page, total in enumerate((7, 3, 9, 1)))
+    lines = at_top("Total 7", "Total 3", "Total 9", "Total 1")
     assert without_running_heads(lines) == (lines, 0)
 
 

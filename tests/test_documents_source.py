@@ -101,7 +101,7 @@ def test_lines_that_most_files_share_go(tmp_path: Path) -> None:
     files = {f"f{n}_txt": f"All rights reserved by Aldern.\n\nFile {n} has its own words." for n in range(6)}
     passages, _, tally = read(folder_with(tmp_path, **files))
     assert [passage.text for passage in passages] == [f"File {n} has its own words." for n in range(6)]
-    assert tally.counts["lines repeated over most files, removed"] == 6
+    assert tally.counts["lines shared by most files removed"] == 6
     kept, _, _ = read(tmp_path / "docs", boilerplate=False)
     assert all("All rights reserved" in passage.text for passage in kept)
 

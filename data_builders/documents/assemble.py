@@ -32,10 +32,15 @@ def assembled(parts: Sequence[Part]) -> list[Block | Table]:
     return found
 
 
-def title_of(blocks: Sequence[Block | Table]) -> str:
-    """Return the first heading, as far as it is one of the first five blocks; nothing otherwise."""
-    heading = next((block for block in blocks[:5] if isinstance(block, Block) and block.kind == "heading"), None)
-    return heading.text.lstrip("# ").strip() if heading else ""
+def title_of(parts: Sequence[Part]) -> str:
+    """Return the text in the largest letters of the first page, if they are larger than usual; nothing otherwise."""
+    lines = [part for part in parts if isinstance(part, Line)]
+    first = [line for line in lines if line.page == lines[0].page]
+    largest = max(first, key=lambda line: line.size, default=None)
+    if largest is None or largest.size <= _HEADING_SIZE * _usual_size(parts):
+        return ""
+    title = " ".join(line.text for line in first if line.paragraph == largest.paragraph)
+    return title if len(title) <= _LONGEST_HEADING else ""
 
 
 def _usual_size(parts: Sequence[Part]) -> float:
@@ -88,10 +93,11 @@ def _joined(text: str, line: str, words: set[str]) -> tuple[str, int]:
     if text.endswith("\xad"):
         return text[:-1] + line, len(text) - 1
     broken, rest = _LAST_WORD.search(text), _FIRST_WORD.match(line)
-    if broken and rest and line[0].islower():
+    if broken and rest:
         first, second = broken.group(1).casefold(), rest.group(1).casefold()
-        keep = f"{first}-{second}" in words and first + second not in words
-        return (text if keep else text[:-1]) + line, len(text) - (not keep)
+        if first + second in words or (line[0].islower() and f"{first}-{second}" not in words):
+            return text[:-1] + line, len(text) - 1
+        return text + line, len(text)
     if _NO_SPACE.match(text[-1]) and _NO_SPACE.match(line[0]):
         return text + line, len(text)
     return f"{text} {line}", len(text) + 1

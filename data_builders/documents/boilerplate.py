@@ -15,14 +15,15 @@ _EDGE_LINES = 3  # lines at the top and at the bottom of a page that may be runn
 _FEWEST_PAGES = 3
 _FEWEST_FILES = 5
 _NUMBERS = re.compile(r"\d{1,9}")
+_RISING = "\x00"  # marks a number given relative to the page
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)")
 
 
 def without_running_heads(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], int]:
-    """Return the parts without lines repeated at the top or bottom of most pages, and how many lines that were.
+    """Return the parts without running heads and page numbers, and how many lines that were.
 
-    A number that rises with the pages may differ, so page numbers count as repeated. Heads of left and right pages
-    may differ.
+    A line is one if it stands, in the same size, at the top or bottom of most pages, of most left or of most right
+    ones; or, with a number that rises with the pages, on three pages in a row (left or right ones: in their row).
     """
     edges = _edge_lines([part for part in parts if isinstance(part, Line)])
     pages = {part.page for part in parts if isinstance(part, Line)}
@@ -30,7 +31,7 @@ def without_running_heads(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], in
     for place, line in edges:
         for key in _keys(line):
             seen.setdefault((place, key), set()).add(line.page)
-    heads = {key for key, found in seen.items() if _on_most(found, pages)}
+    heads = {key for key, found in seen.items() if _on_most(found, pages) or (_RISING in key[1] and _in_a_row(found))}
     gone = {id(line) for place, line in edges if any((place, key) in heads for key in _keys(line))}
     return tuple(part for part in parts if id(part) not in gone), len(gone)
 
@@ -48,18 +49,22 @@ def _edge_lines(lines: list[Line]) -> list[tuple[str, Line]]:
 
 
 def _keys(line: Line) -> Iterator[str]:
-    """Yield the line, and the line with each of its numbers taken relative to the page."""
-    text = normal_line(line.text)
+    """Yield the line with its size (a title often is the running head too), and with a number relative to the page."""
+    text = f"{line.size:.0f} {normal_line(line.text)}"
     yield text
-    for match in list(_NUMBERS.finditer(text))[:4]:
-        yield f"{text[: match.start()]}\x00{int(match.group()) - line.page}{text[match.end() :]}"
+    for match in list(_NUMBERS.finditer(text, text.index(" ")))[:4]:
+        yield f"{text[: match.start()]}{_RISING}{int(match.group()) - line.page}{text[match.end() :]}"
 
 
 def _on_most(found: set[int], pages: set[int]) -> bool:
     if len(found) < _FEWEST_PAGES:
         return False
     sides = [{page for page in pages if page % 2 == side} for side in (0, 1)]
-    return len(found) > len(pages) / 2 or any(len(found & side) > 0.5 * len(side) for side in sides if side)
+    return len(found) > len(pages) / 2 or any(len(found & side) > len(side) / 2 for side in sides if side)
+
+
+def _in_a_row(found: set[int]) -> bool:
+    return any({page, page + step, page + 2 * step} <= found for page in found for step in (1, 2))
 
 
 def normal_line(text: str) -> str:

@@ -104,7 +104,8 @@ def _page_parts(page: Page, layout: Layout, ocr: Ocr, report: Report) -> list[Pa
             report.counts["PDF pages without anything on them"] += not drawn
             return []
     upright = sum(char["upright"] for char in chars)
-    page = page.dedupe_chars()
+    if len({(char["text"], round(char["x0"]), round(char["top"])) for char in chars}) < len(chars):
+        page = page.dedupe_chars()  # letters printed twice to look bold; slow, so only where there are some
     if 0.9 * len(chars) < upright < len(chars):  # stamps along the margin
         report.counts["rotated letters left out"] += len(chars) - upright
         page = page.filter(lambda item: item.get("upright", True))

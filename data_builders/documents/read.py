@@ -44,7 +44,7 @@ def read_document(path: Path, name: str, settings: DocumentsSettings) -> Documen
         title, parts = "", ()
         report.dropped["files nested too deep"] += 1
     if settings.boilerplate:
-        parts, report.counts["lines repeated on most pages of a document, removed"] = without_running_heads(parts)
+        parts, report.counts["running heads and page numbers removed"] = without_running_heads(parts)
     return Document(name, title, parts, report)
 
 
@@ -58,8 +58,8 @@ def chunk_document(
     """
     parts, gone = without_repeated_lines(document.parts, repeated)
     blocks = assembled(parts)
-    title = document.title or title_of(blocks) or PurePosixPath(document.name).stem
-    report = Report(Counter({"lines repeated over most files, removed": gone}))
+    title = document.title or title_of(parts) or PurePosixPath(document.name).stem
+    report = Report(Counter({"lines shared by most files removed": gone}))
     titled = Document(document.name, title, (), report)
     return list(chunk_blocks(titled, blocks, settings, report)), report
 
