@@ -22,6 +22,7 @@ from data_builders.sources.rows import SPLITS
 
 _SPLITS = ("", *SPLITS)
 SHARED = "shared"  # what the file of the passages of every split is called
+_BLANK = -1  # in place of the number of a split: a passage without text
 _READ = 32_768  # passages in memory at once
 _SAMPLES = 5
 
@@ -59,7 +60,7 @@ def clean_passages(raw: Path, targets: Mapping[str, Path], tally: Tally) -> Alia
     ids = pq.read_table(raw, columns=["id"])["id"]
     _refuse_ambiguous(ids, keys, choice)
     aliases = _aliases(ids, keys, choice)
-    again = int((~choice.kept).sum()) - len(aliases)
+    again = int((choice.stands_for >= 0).sum()) - len(aliases)
     if again:
         tally.count("passages that came again", again)
     if aliases:
@@ -80,9 +81,13 @@ def _read_keys(raw: Path, tally: Tally) -> _Keys:
             for title, text in zip(batch["title"].to_pylist(), batch["text"].to_pylist(), strict=True)
         ]
         texts.append(np.array([_digest(" ".join(words)) for words in spaced], np.uint64))
-        splits.append(pc.index_in(batch["split"], value_set=pa.array(_SPLITS)).to_numpy().astype(np.int8))
+        codes = pc.index_in(batch["split"], value_set=pa.array(_SPLITS)).to_numpy().astype(np.int8)
+        blank = np.array([not text.strip() for text in batch["text"].to_pylist()], bool)
+        splits.append(np.where(blank, _BLANK, codes))
         for words in spaced:
             tally.measure("words per passage", len(words))
+        if blank.any():
+            tally.drop("passages without text", int(blank.sum()), batch["id"][int(np.flatnonzero(blank)[0])].as_py())
     return _Keys(np.concatenate(ids), np.concatenate(texts), np.concatenate(splits))
 
 

@@ -34,19 +34,26 @@ class Asking:
     splits: list[str]
 
     @classmethod
-    def read(cls, path: Path) -> Asking:
-        """Read what the sources gave.
+    def read(cls, path: Path, tally: Tally) -> Asking:
+        """Read what the sources gave; a question that comes again under its id is left out.
 
         Raises:
-            RagFtError: two questions have one id.
+            RagFtError: two different questions have one id.
         """
         table = pq.read_table(path).combine_chunks()
-        ids = table["id"].to_pylist()
-        if len(set(ids)) < len(ids):
-            seen: set[str] = set()
-            twice = next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]
-            raise RagFtError(f"two questions have the id {twice}: give every question its own id in the source's data.")
-        return cls(table, table["split"].to_pylist())
+        asking = cls(table, table["split"].to_pylist())
+        first: dict[str, str] = {}
+        for row, (id_, text) in enumerate(zip(table["id"].to_pylist(), table["question"].to_pylist(), strict=True)):
+            if id_ not in first:
+                first[id_] = text
+            elif first[id_] == text:
+                asking.drop(row, "questions that came again", tally)
+            else:
+                raise RagFtError(
+                    f'two different questions have the id {id_}: "{first[id_]}" and "{text}". '
+                    "Give every question its own id in the source's data."
+                )
+        return asking
 
     def rows(self, *splits: str) -> list[int]:
         """Return the rows of some splits, in order."""

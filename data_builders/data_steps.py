@@ -98,7 +98,7 @@ def _clean(build: _Build) -> Step:
         settings, paths = build.settings, build.paths
         passages, questions, rankings = build.raw
         aliases = clean_passages(passages, paths.passages, bench.tally)
-        asking = Asking.read(questions)
+        asking = Asking.read(questions, bench.tally)
         drop_unusable(asking, settings.gold, bench.tally)
         hygiene = Hygiene(settings.splits, settings.hygiene, settings.decontaminate, build.seed)
         apply_hygiene(asking, paths, hygiene, bench.tally)

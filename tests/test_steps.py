@@ -163,10 +163,26 @@ class Faulty(TinyWorld):
     def questions(self, split: str) -> Iterator[Question]:
         good = list(super().questions(split))
         yield from good
-        yield replace(good[0], id=f"{split}-no-answer", answers=("...",))
-        yield replace(good[0], id=f"{split}-no-gold", gold=(), evidence=())
-        yield replace(good[0], id=f"{split}-gold-elsewhere", gold=("nowhere",), evidence=())
-        yield replace(good[0], id=f"{split}-wrong-quote", evidence=(replace(good[0].evidence[0], quote="never said"),))
+        first, quote = good[0], good[0].evidence[0]
+        yield replace(
+            first, id=f"{split}-no-answer", question=f"Who said nothing in {first.question}", answers=("...",)
+        )
+        yield replace(
+            first, id=f"{split}-no-gold", question=f"Who stands nowhere in {first.question}", gold=(), evidence=()
+        )
+        yield replace(
+            first,
+            id=f"{split}-gold-elsewhere",
+            question=f"Who is away in {first.question}",
+            gold=("nowhere",),
+            evidence=(),
+        )
+        yield replace(
+            first,
+            id=f"{split}-wrong-quote",
+            question=f"Who lied in {first.question}",
+            evidence=(replace(quote, quote="never said"),),
+        )
 
 
 def test_unusable_questions_are_counted_named_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
