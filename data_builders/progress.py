@@ -8,7 +8,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-
 _LONG = 2.0  # seconds; what is over sooner needs no line
 
 
