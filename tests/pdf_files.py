@@ -82,11 +82,13 @@ def write_columns(path: Path) -> None:
     pdf.output(str(path))
 
 
-def write_words(path: Path, text: str, **encryption: Any) -> None:
+def write_words(path: Path, text: str, title: str = "", **encryption: Any) -> None:
     """One page with one paragraph."""
     pdf = FPDF()
     if encryption:
         pdf.set_encryption(**encryption)
+    if title:
+        pdf.set_title(title)
     pdf.add_page()
     pdf.set_font("helvetica", "", 11)
     pdf.multi_cell(0, 6, text)

@@ -424,6 +424,16 @@ def test_the_title_of_a_pdf_is_what_is_largest_on_its_first_page() -> None:
     assert plain.passage.title == "d"
 
 
+@pytest.mark.parametrize(
+    ("title", "kept"),
+    [("Pump manual 2.10", True), ("문서 관리 규정", True), ("pump.docx", False), ("문서1", False), ("Untitled", False),
+     ("Microsoft Word - pump", False), ("PowerPoint Presentation", False), (" ", False)],
+)  # fmt: skip
+def test_titles_that_programs_leave_behind_are_not_taken(tmp_path: Path, title: str, kept: bool) -> None:
+    pdf_files.write_words(tmp_path / "f.pdf", "Some words.", title=title)
+    assert chunks_of(tmp_path / "f.pdf")[0].passage.title == (title if kept else "f")
+
+
 def test_a_number_that_does_not_rise_with_the_pages_is_no_page_number() -> None:
     lines = at_top("Total 7", "Total 3", "Total 9", "Total 1")
     assert without_running_heads(lines) == (lines, 0)

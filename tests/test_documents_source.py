@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -130,6 +132,13 @@ def test_reading_twice_or_in_processes_gives_the_same(tmp_path: Path) -> None:
     with ProcessPoolExecutor(2) as pool:
         assert list(source.records(third, pool.map)) == records
     assert first == second == third
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
+    with pytest.raises(RagFtError, match=r"cannot keep the text of the documents in .*TMPDIR=PATH"):
+        read(folder_with(tmp_path, a_txt="Words."))
 
 
 # scans
@@ -308,3 +317,25 @@ def test_passages_that_give_orders_are_only_text(tmp_path: Path) -> None:
     (passage,), _, _ = read(folder)
     assert order in passage.text
     assert not list(tmp_path.rglob("owned"))
+
+
+# the page about it
+
+DOCS = (Path(__file__).parent.parent / "docs/documents.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_setting_and_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| ?(.*?) ?\| .* \|$", DOCS.split("## Settings")[1], re.M))
+    fields = {name: field for name, field in DocumentsSettings.model_fields.items() if name != "kind"}
+    assert set(rows) == set(fields)
+    shown = {None: "null", True: "true", ("*",): '`["*"]`'}
+    defaults = {
+        name: "" if field.is_required() else shown.get(field.default, str(field.default))
+        for name, field in fields.items()
+    }
+    assert rows == defaults
+
+
+def test_the_page_shows_the_example_row() -> None:
+    (block,) = re.findall(r"```json\n(.*?)\n```", DOCS, re.S)
+    assert json.loads(block) == QUESTIONS.example

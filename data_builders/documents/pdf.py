@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _SPACES = {"x_tolerance_ratio": 0.15}  # a gap of 15 % of the letter size is a space, also in tightly set lines
 _FEW_LETTERS = 20  # a page with less text than this, and with drawings, was scanned
 _JUNK_TITLE = re.compile(
-    r"^(?:untitled|microsoft \w+ - |slide 1$|powerpoint|\W*$)|\.\w{2,4}$|^(?:제목 ?없음|문서)", re.I
+    r"^(?:untitled|microsoft \w+ - .*|slide 1|powerpoint(?:-| )\w+|\W*|제목 ?없음|문서 ?\d*)$"
+    r"|\.(?:docx?|pptx?|xlsx?|pdf|hwpx?|indd|tex|dvi|odt|rtf|txt)$",
+    re.I,
 )
 
 
@@ -98,7 +100,7 @@ def _page_parts(page: Page, layout: Layout, ocr: Ocr, report: Report) -> list[Pa
     if len(readable) < _FEW_LETTERS or len(readable) < 0.7 * len(chars):
         drawn = page.images or page.curves or len(readable) < len(chars)
         lines = read_image(page, ocr, report, layout) if drawn else None
-        if lines is not None:
+        if lines:
             return list(lines)
         if not readable:
             report.counts["PDF pages without anything on them"] += not drawn

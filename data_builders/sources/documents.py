@@ -7,6 +7,7 @@ import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,7 @@ class Documents:
         asked = list(self._asked(tally))
         token_counter(self._settings.tokenizer)  # a name that is wrong should be told before an hour of reading
         locator = Locator(asked, [name for _, name in files])
-        with tempfile.TemporaryFile() as spool:
+        with _spooling() as spool:
             repeated = self._read(files, spool, tally, mapper)
             yield from self._passages(spool, len(files), repeated, locator, tally)
         yield from locator.questions(tally)
@@ -159,6 +160,19 @@ class Documents:
             f"{self._settings.ocr_languages} (Debian: apt install tesseract-ocr tesseract-ocr-LANGUAGE) "
             "and set ocr: auto, or leave them out."
         )
+
+
+@contextmanager
+def _spooling() -> Iterator[IO[bytes]]:
+    """Open a file that nobody else sees; a disk without room for it is told in one sentence."""
+    try:
+        with tempfile.TemporaryFile() as spool:
+            yield spool
+    except OSError as error:
+        raise RagFtError(
+            f"cannot keep the text of the documents in {tempfile.gettempdir()}: {error.strerror}. "
+            "Free some space there or name another folder in the environment: TMPDIR=PATH."
+        ) from error
 
 
 def _read_one(file: tuple[Path, str], settings: DocumentsSettings) -> Document:
