@@ -37,8 +37,9 @@ def estimate(text: str) -> int:
     """Return about how many word pieces a text has, exact for nobody's tokenizer.
 
     A word counts one for every eight letters it begins, a number one for every three digits, Hangul two for every
-    three syllables, a Chinese character or kana one, any other sign one. On English Wikipedia this is within 3 % of
-    what WordPiece of 30,000 and byte-level BPE of 49,000 entries count.
+    three syllables, a Chinese character or kana one, any other sign one. Over 3,000 English Wikipedia paragraphs this
+    is 3 % more than a WordPiece and 2 % fewer than a byte-level BPE tokenizer count; a paragraph full of names in other
+    scripts can have nearly twice as many. The rates for Hangul and Chinese are not measured.
     """
     total = 0
     for match in _PIECE.finditer(text):
