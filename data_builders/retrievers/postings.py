@@ -25,8 +25,8 @@ Weigh = Callable[[Array, Array, Array], Array]
 _TERMS, _STARTS, _PASSAGES, _SCORES = "terms.arrow", "starts.npy", "passages.npy", "scores.npy"
 _COMMON_TERMS, _ROWS = "common_terms.npy", "common_scores.npy"
 _COUNTS = "counts.partial"
-# A term in more than one of so many passages has its scores in a row with a place for every passage: a row is added
-# at once, and as fast as one of sixteen scores with their positions.
+# A term in more than one of so many passages has its scores in a row with a place for every passage: adding a row
+# takes about as long as adding scores by position to one passage of sixteen.
 _COMMON = 8
 _PER_COLUMN = 64  # passages that share one maximum when the cut is estimated
 
