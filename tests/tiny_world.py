@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from data_builders.negatives import Hit
-from data_builders.pools import Corpus, RankedQuestion
-from data_builders.records import PASSAGE_SCHEMA, GoldEvidence, Passage, Question
+from data_builders.corpus import Corpus
+from data_builders.manifest import Tally
+from data_builders.ranked import GUARDS, HITS_SCHEMA, Split
+from data_builders.records import PASSAGE_SCHEMA, QUESTION_SCHEMA, GoldEvidence, Passage, Question
 
 FACTS = {
     "train": [
@@ -26,8 +29,13 @@ FACTS = {
 class TinyWorld:
     """A `Source` whose every passage is gold for some question."""
 
-    def __init__(self, settings: Any, seed: int) -> None:
+    def __init__(self, settings: Any, name: str, seed: int) -> None:
         pass
+
+    def records(self, tally: Tally) -> Iterator[Passage | Question]:
+        for split in FACTS:
+            yield from (replace(passage, split=split) for passage in self.passages(split))
+            yield from (replace(question, split=split) for question in self.questions(split))
 
     def passages(self, split: str) -> Iterator[Passage]:
         for number, (town, founder, year, colour) in enumerate(FACTS[split]):
@@ -64,9 +72,3 @@ def corpus_of(texts: list[str]) -> Corpus:
     """Return a corpus of passages p0, p1, ... without titles."""
     rows = [{"id": f"p{number}", "title": "", "text": text} for number, text in enumerate(texts)]
     return Corpus(pa.Table.from_pylist(rows, schema=PASSAGE_SCHEMA))
-
-
-def ranked(gold: tuple[int, ...], order: list[int], answers: tuple[str, ...], bearing: set[int]) -> RankedQuestion:
-    """Return a question whose retrieval found the passages of `order`, best first."""
-    hits = tuple(Hit(p, "bm25", rank, 100.0 - rank, p in bearing) for rank, p in enumerate(order, start=1))
-    return RankedQuestion("q", answers, gold, hits)
