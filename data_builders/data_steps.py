@@ -81,7 +81,7 @@ def _source(build: _Build) -> Step:
     def work(bench: Bench) -> None:
         named = build.settings.sources.items()
         sources = {name: open_source(name, one, build.seed) for name, one in named}
-        import_sources(sources, bench.target, bench.tally)
+        import_sources(sources, bench)
 
     step = build.step("source", [], build.raw, depends, work)
     return Step(**{**vars(step), "outside": partial(signatures, [depends])})

@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -44,6 +48,31 @@ class Executor:
         """Return how many processes are worth starting for so many shards."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, min(shards, self.processes or cores))
+
+    @contextmanager
+    def mapper(self) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]]:
+        """Give an ordered `map` over processes that takes only a few items ahead of what was asked for."""
+        workers = self.workers(1 << 16)
+        if workers == 1:
+            yield map
+            return
+        pool = _pool(workers, None)
+        try:
+            yield partial(_mapped, pool, 2 * workers)
+        except BrokenProcessPool as error:
+            raise _died() from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _mapped(pool: ProcessPoolExecutor, ahead: int, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @dataclass(frozen=True)
@@ -111,26 +140,33 @@ def _finished(shards: Shards, pending: Sequence[int], executor: Executor) -> Ite
 
 
 def _in_processes(shards: Shards, pending: Sequence[int], workers: int) -> Iterator[int]:
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker, initargs=(shards,))
+    pool = _pool(workers, shards)
     try:
         for done in as_completed([pool.submit(_write_shard, number) for number in pending]):
             yield done.result()
     except BrokenProcessPool as error:
-        raise RagFtError(
-            "a building process died, most likely for want of memory. Run the same command again, it goes on where it "
-            "stopped; data.processes=1 needs least memory."
-        ) from error
+        raise _died() from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int, shards: Shards | None) -> ProcessPoolExecutor:
+    from multiprocessing import get_context
+
+    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker, initargs=(shards,))
+
+
+def _died() -> RagFtError:
+    return RagFtError(
+        "a building process died, most likely for want of memory. Run the same command again, it goes on where it "
+        "stopped; data.processes=1 needs least memory."
+    )
 
 
 _SHARDS: Shards | None = None
 
 
-def _start_worker(shards: Shards) -> None:
+def _start_worker(shards: Shards | None) -> None:
     """Keep the job for this process's life, on one thread, and end with the parent even if that was killed."""
     global _SHARDS
     _SHARDS = shards
@@ -176,6 +212,7 @@ def _on_ray(shards: Shards, pending: Sequence[int], executor: Executor) -> Itera
         ray.init(num_cpus=None if "RAY_ADDRESS" in os.environ else executor.workers(len(pending)), log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.from_items([{"number": number} for number in pending], override_num_blocks=len(pending))
-    done = rows.map(_RayWorker, fn_constructor_args=(shards,), concurrency=executor.workers(len(pending)))
+    worker: Any = _RayWorker
+    done = rows.map(worker, fn_constructor_args=(shards,), concurrency=executor.workers(len(pending)))
     for row in done.iter_rows():
         yield int(row["covered"])

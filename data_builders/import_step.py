@@ -10,7 +10,6 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 from data_builders.files import atomic_path
-from data_builders.manifest import Tally
 from data_builders.records import (
     SCHEMAS,
     GoldEvidence,
@@ -21,7 +20,7 @@ from data_builders.records import (
 )
 from data_builders.sources import Source
 from data_builders.sources.rows import SourceRecord
-from data_builders.steps import parquet_writer
+from data_builders.steps import Bench, parquet_writer
 
 FILES: dict[type, str] = {
     Passage: "passages.parquet",
@@ -31,19 +30,21 @@ FILES: dict[type, str] = {
 _BATCH = 5000
 
 
-def import_sources(sources: Mapping[str, Source], target: Path, tally: Tally) -> None:
-    """Write the passages, questions and rankings of all sources into `target`, in the order they come.
+def import_sources(sources: Mapping[str, Source], bench: Bench) -> None:
+    """Write the passages, questions and rankings of all sources into the step's folder, in the order they come.
 
     With several sources every id is put behind its source's name, so that they cannot meet.
 
     Raises:
         RagFtError: a row does not fit, or the sources hold nothing at all.
     """
+    tally = bench.tally
     with ExitStack() as stack:
-        writers = {kind: _Writer(stack, target / name, kind) for kind, name in FILES.items()}
+        mapper = stack.enter_context(bench.executor.mapper())
+        writers = {kind: _Writer(stack, bench.target / name, kind) for kind, name in FILES.items()}
         for name, source in sources.items():
             prefix = f"{name}:" if len(sources) > 1 else ""
-            for record in source.records(tally):
+            for record in source.records(tally, mapper):
                 writers[type(record)].add(_named(record, name, prefix))
         for kind, file in FILES.items():
             tally.rows[file] = writers[kind].flush()

@@ -14,7 +14,7 @@ from data_builders.sources.files import FORMATS, FileSource, FileSourceSettings
 from data_builders.sources.hub import Hub, HubSettings
 from data_builders.sources.invented_world import InventedWorld, InventedWorldSettings
 from data_builders.sources.jsonl import Jsonl, JsonlSettings
-from data_builders.sources.rows import SourceRecord
+from data_builders.sources.rows import Mapper, SourceRecord
 
 SourceSettings = Annotated[
     JsonlSettings | DocumentsSettings | FileSourceSettings | BeirSettings | HubSettings | InventedWorldSettings,
@@ -25,11 +25,12 @@ SourceSettings = Annotated[
 class Source(Protocol):
     """Passages, annotated questions and rankings of one data set. Iterating twice gives the same records."""
 
-    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+    def records(self, tally: Tally, mapper: Mapper = map) -> Iterator[SourceRecord]:
         """Stream everything, in any order; `Question.gold` and rankings name passages by id.
 
         A passage may come again with the same text (counted later). Ids need to be unique within the source only.
-        `split` is set where the source knows it. What is left out is told to the tally.
+        `split` is set where the source knows it. What is left out is told to the tally. `mapper` maps in order and
+        may do so over processes; only sources that parse for long use it.
         """
         ...
 

@@ -15,6 +15,7 @@ from data_builders.sources.jsonl import answers_of, optional_text, within
 from data_builders.sources.rows import (
     BadRow,
     Format,
+    Mapper,
     Place,
     RowSettings,
     SourceRecord,
@@ -61,7 +62,7 @@ class Beir:
         self._name = name
         self._folder = Path(settings.path).expanduser()
 
-    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+    def records(self, tally: Tally, mapper: Mapper = map) -> Iterator[SourceRecord]:
         """Stream the corpus, which all splits share, then the queries that have a relevant passage.
 
         A query judged in several splits belongs to the last of train, validation and test.

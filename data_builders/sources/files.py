@@ -12,7 +12,7 @@ from data_builders.sources.kilt import KILT, KNOWLEDGE_SOURCE, KiltSettings
 from data_builders.sources.lost_in_the_middle import LOST_IN_THE_MIDDLE, LostInTheMiddleSettings
 from data_builders.sources.raft import RAFT, RaftSettings
 from data_builders.sources.rgb import RGB, RgbSettings
-from data_builders.sources.rows import Format, SourceRecord, json_rows, parsed_rows, read_files, split_files
+from data_builders.sources.rows import Format, Mapper, SourceRecord, json_rows, parsed_rows, read_files, split_files
 from data_builders.sources.squad import SQUAD, SquadSettings
 
 FileSourceSettings = (
@@ -43,7 +43,7 @@ class FileSource:
         self._settings = settings
         self._name = name
 
-    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+    def records(self, tally: Tally, mapper: Mapper = map) -> Iterator[SourceRecord]:
         """Stream the corpus, if the kind has one of its own and every split searches it, then all rows.
 
         Raises:

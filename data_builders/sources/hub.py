@@ -16,7 +16,7 @@ from data_builders.errors import RagFtError
 from data_builders.manifest import Tally
 from data_builders.records import Passage, Ranking
 from data_builders.sources.hub_columns import HubColumns, parse_columns
-from data_builders.sources.rows import Format, RowSettings, SourceRecord, Split, parsed_rows
+from data_builders.sources.rows import Format, Mapper, RowSettings, SourceRecord, Split, parsed_rows
 
 TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {}),
@@ -56,7 +56,7 @@ class Hub:
         self._name = name
         self.format = Format("hub", _EXAMPLE, partial(parse_columns, settings.columns))
 
-    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+    def records(self, tally: Tally, mapper: Mapper = map) -> Iterator[SourceRecord]:
         """Stream each row's passages and then its question, split by split.
 
         Raises:

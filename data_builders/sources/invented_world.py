@@ -19,7 +19,7 @@ from data_builders.settings import Settings
 from data_builders.sources.invented_world_blocks import BLOCK, FAMILY, GRAMMAR, draw_block
 from data_builders.sources.invented_world_model import Entity
 from data_builders.sources.invented_world_writing import Fact, Written, ask, one_hop_facts, two_hop_facts, write_passage
-from data_builders.sources.rows import SPLITS, SourceBase, SourceRecord
+from data_builders.sources.rows import SPLITS, Mapper, SourceBase, SourceRecord
 
 _LEAST_BLOCKS = 5  # a world so small that retrieval ranks all of it would teach and measure nothing
 
@@ -86,7 +86,7 @@ class InventedWorld:
         self._facts = facts_per_passage(settings.words)
         self._quota = _questions_per_block(self._facts, settings.two_hop_share)
 
-    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+    def records(self, tally: Tally, mapper: Mapper = map) -> Iterator[SourceRecord]:
         """Stream passages and questions of the three splits, which share no passage."""
         for split in SPLITS:
             yield from (replace(passage, split=split) for passage in self.passages(split))

@@ -14,6 +14,7 @@ from data_builders.sources.rows import (
     Files,
     FileSettings,
     Format,
+    Mapper,
     Place,
     SourceRecord,
     Split,
@@ -66,7 +67,7 @@ class Jsonl:
         self._settings = settings
         self._name = name
 
-    def records(self, tally: Tally) -> Iterator[SourceRecord]:
+    def records(self, tally: Tally, mapper: Mapper = map) -> Iterator[SourceRecord]:
         """Stream the passages of the extra files, then each question after its own passages.
 
         Raises:

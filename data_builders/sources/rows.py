@@ -27,6 +27,8 @@ from data_builders.settings import Settings
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SourceRecord = Passage | Question | Ranking
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Like `map`: results in order, perhaps computed in several processes."""
 Files = str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
