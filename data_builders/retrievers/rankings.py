@@ -25,7 +25,7 @@ from data_builders.sources.rows import shown, split_files, text_lines
 
 TREC_EXAMPLE = "question-17 Q0 passage-42 1 23.75 my-engine"
 _COLUMNS = re.compile(r"[^ \t]+")
-_LINES = 500_000  # lines looked up in the corpus at once
+_LINES = 200_000  # lines looked up in the corpus at once
 _LISTS = 10_000
 
 

@@ -53,7 +53,7 @@ class DenseSettings(Settings):
     probes: Annotated[int, Field(ge=1)] = 32
     """Clusters looked at per query (ivf) or candidates kept while searching (hnsw: four times as many)."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Passages embedded at once; null takes 16 on a CPU and 256 on a GPU. Lower it when memory runs out."""
+    """Passages embedded at once; null takes 8 on a CPU and 256 on a GPU. Lower it when memory runs out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU if there is one."""
 
