@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -124,15 +125,16 @@ class Split:
     def _hits(self, row: int) -> list[Hit]:
         chunk, at = self._place(row)
         low, high = int(chunk.borders[at]), int(chunk.borders[at + 1])
-        rows = zip(*(column[low:high].tolist() for column in chunk.columns), strict=True)
-        hits = []
-        for number, (passage, retriever, rank, score, bears, guard) in enumerate(rows, start=low):
-            first, last = chunk.found_borders[number], chunk.found_borders[number + 1]
-            names, ranks = (column[first:last].tolist() for column in chunk.found)
-            found = tuple((self._retrievers[name], place) for name, place in zip(names, ranks, strict=True))
-            if rank > 0:  # 0: gold that no retriever found
-                hits.append(Hit(passage, self._retrievers[retriever], rank, score, bool(bears), GUARDS[guard], found))
-        return hits
+        borders = chunk.found_borders[low : high + 1].tolist()
+        names, ranks = (column[borders[0] : borders[-1]].tolist() for column in chunk.found)
+        found = [(self._retrievers[name], rank) for name, rank in zip(names, ranks, strict=True)]
+        spans = [(first - borders[0], last - borders[0]) for first, last in pairwise(borders)]
+        rows = zip(*(column[low:high].tolist() for column in chunk.columns), spans, strict=True)
+        return [
+            Hit(passage, self._retrievers[name], rank, score, bool(bears), GUARDS[guard], tuple(found[first:last]))
+            for passage, name, rank, score, bears, guard, (first, last) in rows
+            if rank > 0  # 0: gold that no retriever found
+        ]
 
     def _place(self, row: int) -> tuple[_Chunk, int]:
         number = int(np.searchsorted(self._starts, row, side="right")) - 1

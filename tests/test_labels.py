@@ -75,7 +75,8 @@ def test_source_without_evidence_and_analysis_still_gets_a_whole_label() -> None
     label = gold_label(PASSAGES, asked((0, 2)), replace(ANNOTATED, evidence=(), analysis=""), "abstain")
     assert label.relevance[0] == Relevance(0, True, "It is about Bexa and supports the answer.")
     assert label.analysis == "The relevant passages together give the answer: Corin."
-    assert (label.evidence, label.answer) == ((), "Corin")
+    assert label.evidence == (Evidence(0, "Bexa was founded by Corin.", "It states the answer."),)
+    assert label.answer == "Corin"
 
 
 def test_dropped_questions_are_counted_and_empty_contexts_left_out() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from data_builders.corpus import Corpus
 from data_builders.manifest import Tally
-from data_builders.ranked import GUARDS, HITS_SCHEMA, Split
-from data_builders.records import PASSAGE_SCHEMA, QUESTION_SCHEMA, GoldEvidence, Passage, Question
+from data_builders.records import PASSAGE_SCHEMA, GoldEvidence, Passage, Question
 
 FACTS = {
     "train": [
@@ -32,7 +30,7 @@ class TinyWorld:
     def __init__(self, settings: Any, name: str, seed: int) -> None:
         pass
 
-    def records(self, tally: Tally) -> Iterator[Passage | Question]:
+    def records(self, tally: Tally, mapper: Any = map) -> Iterator[Passage | Question]:
         for split in FACTS:
             yield from (replace(passage, split=split) for passage in self.passages(split))
             yield from (replace(question, split=split) for question in self.questions(split))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from data_builders.documents.parts import Block, Document, Report, Table, markdown_header, markdown_row
-from data_builders.documents.sentences import sentences
 from data_builders.documents.tokens import Counter, token_counter
 from data_builders.records import Passage
+from data_builders.sentences import sentences
 
 if TYPE_CHECKING:
     from data_builders.sources.documents import DocumentsSettings

@@ -18,6 +18,7 @@ from data_builders.records import (
     Relevance,
     check_context_row,
 )
+from data_builders.sentences import quote_with
 
 GoldAbsent = Literal["abstain", "answer", "drop"]
 
@@ -33,7 +34,7 @@ def label_rows(
     for row in rows:
         kept = []
         for asked in row.questions:
-            if not asked.answerable and gold_absent == "drop":
+            if not asked.answerable and asked.answers and gold_absent == "drop":
                 tally.drop("questions without gold (contexts.gold_absent: drop)", 1, asked.id)
                 continue
             label = gold_label(row.passages, asked, annotated(asked.id), gold_absent)
@@ -53,13 +54,16 @@ def gold_label(
 ) -> Label:
     """Write the label of one question: a judgement of every shown passage, quotes, analysis, answer.
 
-    Without gold it abstains (no evidence, answer None) or, for `gold_absent` "answer", answers without evidence.
-    Evidence keeps the order of the annotations: the order of the hops.
+    Without gold it abstains (no evidence, answer None) or, for `gold_absent` "answer", answers without evidence; a
+    question annotated as unanswerable has no answer to give, so it abstains whatever the setting.
+    Evidence keeps the order of the annotations: the order of the hops. Where the source annotates none, it is the
+    sentence of each gold passage that says the answer.
     """
     relevance = tuple(_judge(index, passage, asked, annotated) for index, passage in enumerate(passages))
     if asked.answerable:
-        return Label(relevance, _evidence(passages, annotated), _analysis(annotated), annotated.answers[0])
-    if gold_absent == "answer":
+        evidence = _evidence(passages, annotated) or _quoted(passages, asked)
+        return Label(relevance, evidence, _analysis(annotated), annotated.answers[0])
+    if gold_absent == "answer" and asked.answers:
         analysis = "No shown passage answers the question, so the answer comes from memory."
         return Label(relevance, (), analysis, annotated.answers[0])
     return Label(relevance, (), "No shown passage answers the question.", None)
@@ -84,6 +88,12 @@ def _evidence(passages: Sequence[Passage], annotated: Question) -> tuple[Evidenc
             f"add {missing} to its gold or remove the quote from the source's data."
         )
     return tuple(Evidence(place[item.passage_id], item.quote, item.reason) for item in annotated.evidence)
+
+
+def _quoted(passages: Sequence[Passage], asked: ContextQuestion) -> tuple[Evidence, ...]:
+    """Cite the sentences of gold passages that say the answer, for sources that annotate no quotes."""
+    quotes = ((index, quote_with(passages[index].text, asked.answers)) for index in asked.gold)
+    return tuple(Evidence(index, quote, "It states the answer.") for index, quote in quotes if quote)
 
 
 def _analysis(annotated: Question) -> str:

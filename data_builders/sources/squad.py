@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from data_builders.files import content_hash
 from data_builders.records import GoldEvidence, Passage, Question
+from data_builders.sentences import sentence_around
 from data_builders.sources.jsonl import optional_text, within
 from data_builders.sources.passage_rows import Listed, question_text, ranking_of
 from data_builders.sources.rows import BadRow, FileSettings, Format, Place, SourceRecord, rows_of, shown, text_of
 
-_LONGEST_QUOTE = 500  # characters; a paragraph without full stops is no sentence to quote
-_BORDER = re.compile(  # the ends of sentences; a capital or a title before a full stop is an abbreviation
-    r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|Jr|No|vs))(?<!\bMrs)[.!?][\"'\u201d\u2019)\]]*(?=\s+[^a-z\s])"
-    r"|[\u3002\uff01\uff1f][\u201d\u2019\uff09\u300d\u300f]*"  # full-width signs need no space after them
-    r"|(?=\n)"
-)
 _REASON = "It states the answer."
 
 
@@ -90,9 +84,7 @@ def quote_around(text: str, answer: str, start: int) -> str:
     if not answer or start < 0 or text[start:end] != answer:
         sentence = answer if answer in text else ""
     else:
-        borders = [0, *(match.end() for match in _BORDER.finditer(text)), len(text)]
-        low, high = max(b for b in borders if b <= start), min(b for b in borders if b >= end)
-        sentence = text[low:high].strip() if high - low <= _LONGEST_QUOTE else answer
+        sentence = sentence_around(text, start, end) or answer
     return "" if len(sentence.splitlines()) > 1 else sentence
 
 
