@@ -157,6 +157,18 @@ def test_declining_scores_nothing_even_where_the_answer_normalises_to_nothing():
     assert [cell[name]["mean"] for name in ("accuracy", "exact_match", "f1", "cover_raw")] == [0, 0, 0, 0]
 
 
+def test_declining_is_right_for_a_question_annotated_as_unanswerable():
+    unanswerable = {"answers": (), "answerable": False}
+    rows = [
+        prediction("q1", answer=None, abstained=True, **unanswerable),
+        prediction("q2", answer="Rome", **unanswerable),
+        prediction("q3"),
+    ]
+    cell = find(score(rows)["cells"], group="all")
+    assert [cell[name]["mean"] for name in ("accuracy", "exact_match")] == pytest.approx([2 / 3, 2 / 3])
+    assert cell["abstention"]["hallucination_rate"] == 0.5
+
+
 def test_an_answer_that_cannot_be_parsed_is_wrong_but_not_an_abstention():
     cell = find(score([prediction(answer=None, answerable=False)])["cells"], group="all")
     assert cell["accuracy"]["mean"] == 0

@@ -203,11 +203,15 @@ def separate_rows(shared: ContextRow, one: Encoder) -> list[TokenRow]:
     return [encode_row(replace(shared, questions=(question,)), one) for question in shared.questions]
 
 
-def trainer(model: Any, folder: Path, rows: Sequence[TokenRow], **changes: Any) -> SharedContextTrainer:
+def trainer(
+    model: Any, folder: Path, rows: Sequence[TokenRow], ordered: bool = False, **changes: Any
+) -> SharedContextTrainer:
     import datasets
 
     fields: dict[str, Any] = {"max_steps": 2, "trainer": {"save_strategy": "no"}, **changes}
-    facts = TrainerFacts(name="tiny", folder=folder, seed=1, dtype="float32", watch=False, show_bar=False)
+    facts = TrainerFacts(
+        name="tiny", folder=folder, seed=1, dtype="float32", watch=False, show_bar=False, ordered=ordered
+    )
     return SharedContextTrainer(
         model=model,
         args=sft_config(TrainingSettings.model_validate(fields), facts),
@@ -302,6 +306,20 @@ def test_four_rows_at_once_are_four_rows_one_after_the_other(tiny_weights: Path,
     assert curves[0][-1] < curves[0][0]
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
     assert curves[2] == pytest.approx(curves[0], rel=1e-5)
+
+
+def test_a_curriculum_is_trained_in_the_order_its_rows_are_written(tiny_llama: Any, tmp_path: Path) -> None:
+    rows = [encode_row(row(count, [0]), encoder()) for count in range(1, 7)]
+    written = [len(each.input_ids) for each in rows]
+    for ordered in (True, False):
+        batches = trainer(tiny_llama, tmp_path, rows, ordered=ordered).get_train_dataloader()
+        trained = [
+            int(batch["attention_mask"].sum(dim=1)[place])
+            for batch in batches
+            for place in range(len(batch["input_ids"]))
+        ]
+        assert sorted(trained) == sorted(written)
+        assert (trained == written) == ordered
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tiny_llama: Any, tmp_path: Path) -> None:

@@ -184,9 +184,11 @@ def _grid(
 def _metric_values(row: Prediction) -> list[float]:
     if row.failure is not None:
         return [0.0] * len(_METRIC_NAMES)
+    if not row.answers:  # annotated as unanswerable: right is who declines, as in SQuAD 2.0 (arXiv 1806.03822)
+        return [float(row.abstained)] * len(_METRIC_NAMES)
     whole_output = METRICS[HEADLINE](row.output, row.answers)
     answer = None if row.abstained else row.answer
-    if answer is None and row.answers:  # without this, declining would match an answer that normalises to nothing
+    if answer is None:  # without this, declining would match an answer that normalises to nothing
         return [0.0] * len(METRICS) + [whole_output]
     return [metric(answer or "", row.answers) for metric in METRICS.values()] + [whole_output]
 

@@ -159,6 +159,7 @@ def _trainer(
         dtype=dtype_name(recipe.model.dtype),
         watch=bool(tokens[1]),
         show_bar=show_bar,
+        ordered=recipe.data.contexts.passages.kind == "curriculum",
     )
     trainer = SharedContextTrainer(
         model=loaded[0],

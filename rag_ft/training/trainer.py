@@ -19,7 +19,8 @@ from rag_ft.training.settings import TrainingSettings
 class TrainerFacts:
     """What the trainer's configuration takes from outside the `training` section.
 
-    `dtype` is the type of the base weights; `watch` is whether there are validation rows.
+    `dtype` is the type of the base weights; `watch` is whether there are validation rows; `ordered` is whether rows
+    are trained in the order they were written (a curriculum).
     """
 
     name: str
@@ -28,6 +29,7 @@ class TrainerFacts:
     dtype: str
     watch: bool
     show_bar: bool
+    ordered: bool = False
 
 
 def sft_config(settings: TrainingSettings, facts: TrainerFacts) -> SFTConfig:
@@ -65,6 +67,7 @@ def sft_config(settings: TrainingSettings, facts: TrainerFacts) -> SFTConfig:
         "seed": facts.seed,
         "data_seed": facts.seed,
         "disable_tqdm": not facts.show_bar,
+        "train_sampling_strategy": "sequential" if facts.ordered else "random",
         **settings.trainer,
     }
     ours = {"max_length": None, "remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}}
