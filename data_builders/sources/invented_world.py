@@ -43,7 +43,7 @@ class InventedWorldSettings(SourceBase):
     questions: QuestionCounts = QuestionCounts()
     """Questions per split; entities of different splits are disjoint."""
     passages: Annotated[int, Field(ge=0)] = 0
-    """Fewest passages of a split that has questions; those beyond what the questions need are never asked about."""
+    """Fewest passages of the training split; those beyond what its questions need are never asked about."""
     words: tuple[Annotated[int, Field(ge=40, le=120)], Annotated[int, Field(ge=40, le=120)]] = (40, 120)
     """Shortest and longest passage, in words."""
     two_hop_share: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -94,7 +94,7 @@ class InventedWorld:
 
     def passages(self, split: str) -> Iterator[Passage]:
         """Stream the passages of a split: those the questions need, and never fewer than 240 if it has questions."""
-        questions, least = self._count(split), math.ceil(self._settings.passages / BLOCK)
+        questions, least = self._count(split), math.ceil(self._settings.passages / BLOCK) if split == "train" else 0
         blocks = max(_LEAST_BLOCKS, least, math.ceil(questions / self._quota)) if questions else 0
         for number in range(blocks):
             families = draw_block(self._seed, split, number, self._facts)
