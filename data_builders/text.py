@@ -71,11 +71,6 @@ def joined(text: str) -> str:
     return _spaced(_tokens(_undressed(_canonical(text))))
 
 
-def bears_answer(text: str, answers: Iterable[str], question: str = "") -> bool:
-    """Tell what `AnswerMatcher` tells of one passage, for callers who have neither matcher nor normal form at hand."""
-    return AnswerMatcher.of(answers, question).bears(_kept_joined(text))
-
-
 @dataclass(frozen=True)
 class AnswerMatcher:
     """Tells which passages bear an answer to one question: what the false-negative guard goes by.
@@ -207,11 +202,6 @@ _LETTERS_WITH_STROKES = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "\u0131": "
 
 def _spaced(tokens: Sequence[str]) -> str:
     return f" {' '.join(tokens)} "
-
-
-@lru_cache(maxsize=1 << 14)
-def _kept_joined(text: str) -> str:
-    return joined(text)
 
 
 def _phrases(answer: str) -> list[Phrase]:

@@ -13,7 +13,6 @@ from data_builders.text import (
     AnswerMatcher,
     answer_kind,
     answer_tokens,
-    bears_answer,
     contains_answer,
     contains_tokens,
     joined,
@@ -32,7 +31,8 @@ def test_accuracy_finds_an_answer_as_worked_out_by_hand(case):
 def test_guard_finds_an_answer_as_worked_out_by_hand(case):
     matcher = AnswerMatcher.of(case["answers"], case.get("question", ""))
     assert matcher.bears(joined(case["text"])) is case["guard"]
-    assert bears_answer(case["text"], case["answers"], case.get("question", "")) is case["guard"]
+    matcher = AnswerMatcher.of(case["answers"], case.get("question", ""))
+    assert matcher.bears(joined(case["text"])) is case["guard"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ ANY_TEXT = st.one_of(st.text(alphabet=SIGNS, max_size=25), st.text(max_size=25))
 @given(ANY_TEXT, ANY_TEXT)
 def test_guard_finds_every_answer_that_accuracy_finds(text, answer):
     if contains_answer(text, [answer]) and answer_kind(answer) != "unjudgeable":
-        assert bears_answer(text, [answer])
+        assert AnswerMatcher.of([answer]).bears(joined(text))
 
 
 @settings(max_examples=300, deadline=None)

@@ -15,7 +15,7 @@ Language = Literal[
 
 
 class Bm25Settings(Settings):
-    """Okapi BM25 in Lucene's form, through bm25s."""
+    """Okapi BM25 in Lucene's form, with the scores of bm25s."""
 
     kind: Literal["bm25"] = "bm25"
     """Sparse retrieval; no model, no GPU."""
