@@ -132,9 +132,6 @@ def _pools(build: _Build) -> Step:
         for split in SPLITS:
             files = (paths.pools[split].name, paths.hits[split].name)
             write_pools(paths.asked(split), build.found(split), judging, bench, files)
-        bench.tally.advice.append(
-            "Low recall? Raise data.depth, set the language of your passages in data.retrievers, or add a dense one."
-        )
 
     found = [file for split in SPLITS for file in build.found(split).values()]
     writes = [*paths.pools.values(), *paths.hits.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from data_builders.files import content_hash, file_hash, write_json
 MANIFEST = "manifest.json"
 _SAMPLES = 5
 _EXCERPTS = 10
-_PRINTED = 2  # excerpts shown in a step's report; the manifest has the others
 _QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
@@ -63,22 +62,6 @@ class Tally:
     def quantiles(self) -> dict[str, dict[str, float]]:
         """Return minimum, 5 %, median, 95 %, maximum and mean of everything measured (nearest rank)."""
         return {name: _quantiles(self.histogram(name)) for name in self._measured}
-
-    def lines(self) -> Iterator[str]:
-        """Yield the report a person reads at a glance."""
-        numbers = {name: value for name, value in self.counts.items() if not isinstance(value, dict)}
-        if numbers:
-            yield "; ".join(f"{name} {_shown(value)}" for name, value in numbers.items())
-        for name, value in self.counts.items():
-            if isinstance(value, dict):
-                yield from _table(name, value)
-        for reason, amount in sorted(self.dropped.items()):
-            yield f"left out: {reason} {amount} (such as {', '.join(self.samples.get(reason, [])) or 'none named'})"
-        for name, values in self.quantiles().items():
-            yield f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
-        for name, texts in self.excerpts.items():
-            yield from (f"{name}, for example: {text}" for text in texts[:_PRINTED])
-        yield from self.advice
 
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values, to be kept beside the part of a step it tells of."""
@@ -140,20 +123,6 @@ def _quantiles(histogram: dict[int, int]) -> dict[str, float]:
                 found[name] = value
                 break
     return {**found, "mean": round(sum(value * amount for value, amount in histogram.items()) / total, 2)}
-
-
-def _table(name: str, value: dict[Any, Any], indent: str = "") -> Iterator[str]:
-    """Yield a dictionary of numbers as one line, one of dictionaries as a heading with lines below."""
-    if not any(isinstance(item, dict) for item in value.values()):
-        yield f"{indent}{name}: " + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
-        return
-    yield f"{indent}{name}:"
-    for key, item in value.items():
-        yield from _table(key, item, f"{indent}  ") if isinstance(item, dict) else [f"{indent}  {key}: {_shown(item)}"]
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from data_builders.files import atomic_path
 from data_builders.guard import CROSS_ENCODER, CrossEncoderGuard, Lookups, guard_reasons
 from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
-from data_builders.quality import count_quality, quality_report
+from data_builders.quality import count_quality, low_recall, quality_report
 from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
 from data_builders.records import POOL_SCHEMA, Question, question_of
@@ -33,7 +33,7 @@ _REASONS = {
     "near_duplicate": "nearly repeats gold",
     "cross_encoder": "scores like gold",
 }
-_SHOWN = 90  # characters of a passage shown on either side of what the guard saw
+_SHOWN = 60  # characters of a passage shown on either side of what the guard saw
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def write_pools(
     bench.tally.rows[files[1]] = bench.tally.rows[files[0]]
     quality = bench.tally.counts.pop("quality", None)
     if quality:
-        bench.tally.counts[f"retrieval of {asked.split}"] = quality_report(quality)
+        report = quality_report(quality)
+        bench.tally.counts[f"retrieval of {asked.split}"] = report
+        bench.tally.advice += filter(None, [low_recall(report, asked.split)])
 
 
 @dataclass
@@ -188,7 +190,7 @@ def _excerpt(question: Question, corpus: Corpus, position: int) -> str:
     passage, answer = corpus[position], (question.answers or ("",))[0]
     at = max(0, passage.text.lower().find(answer.lower()))
     text = " ".join(passage.text[max(0, at - _SHOWN) : at + len(answer) + _SHOWN].split())
-    return f"{question.question} [{answer}] {passage.id} {passage.title}: ... {text} ..."
+    return f"{question.question} [{answer}] {passage.id} {passage.title}: ...{text}..."
 
 
 def _table(

@@ -10,7 +10,10 @@ from data_builders.manifest import Tally
 from data_builders.retrievers import Found
 
 CUTOFFS = (1, 2, 5, 10, 20, 50)
+_ALL = "all"  # everything that was found, however deep
 _OVERLAP = 10  # two retrievers are compared by their first ten
+_RECALL = "recall (all gold in the top k)"
+_FINE = 0.9  # of the questions: below it the report says what to change
 
 
 def count_quality(found: Mapping[str, Found], gold: set[int], bearing: set[int], tally: Tally) -> None:
@@ -32,42 +35,55 @@ def count_quality(found: Mapping[str, Found], gold: set[int], bearing: set[int],
 def _count(sums: dict[str, Any], ranked: list[int], gold: set[int], bearing: set[int]) -> None:
     sums["questions"] = sums.get("questions", 0) + 1
     sums["with gold"] = sums.get("with gold", 0) + bool(gold)
-    for name in ("all gold", "any gold", "golds", "answers", "bearing", "negatives"):
-        sums.setdefault(name, {str(cutoff): 0 for cutoff in CUTOFFS})
-    for cutoff in CUTOFFS:
-        top, key = ranked[:cutoff], str(cutoff)
+    for name in ("all gold", "any gold", "golds", "answers", "bearing", "negatives", "reached"):
+        sums.setdefault(name, dict.fromkeys((*map(str, CUTOFFS), _ALL), 0))
+    for key, top in [*((str(cutoff), ranked[:cutoff]) for cutoff in CUTOFFS), (_ALL, ranked)]:
         hits = sum(passage in gold for passage in top)
         sums["golds"][key] += hits
         sums["all gold"][key] += bool(gold) and hits == len(gold)
         sums["any gold"][key] += hits > 0
         sums["answers"][key] += any(passage in bearing for passage in top)
-        if len(ranked) >= cutoff and ranked[cutoff - 1] not in gold:
-            sums["negatives"][key] += 1
-            sums["bearing"][key] += ranked[cutoff - 1] in bearing
+    for cutoff in CUTOFFS:
+        if len(ranked) >= cutoff:
+            last, key = ranked[cutoff - 1], str(cutoff)
+            sums["reached"][key] += 1
+            sums["negatives"][key] += last not in gold
+            sums["bearing"][key] += last not in gold and last in bearing
 
 
 def quality_report(sums: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn sums into what a person reads: shares by cutoff and by rank."""
+    """Turn sums into what a person reads: shares by cutoff and by rank, as deep as the rankings go."""
     report: dict[str, Any] = {name: _shares(one) for name, one in sums["retrievers"].items()}
     for pair, counts in sums["overlap"].items():
         report[f"share of the first {_OVERLAP} in common: {pair}"] = round(counts["same"] / max(1, counts["of"]), 4)
     return report
 
 
+def low_recall(report: Mapping[str, Any], split: str) -> str:
+    """Return what to change where the best retriever misses gold of many questions, or nothing."""
+    found = {name: one[_RECALL][_ALL] for name, one in report.items() if isinstance(one, dict)}
+    best = max(found, key=lambda name: found[name])
+    if found[best] >= _FINE:
+        return ""
+    return (
+        f"For {100 * (1 - found[best]):.0f} % of the questions of {split}, {best} does not find all gold passages: "
+        "raise data.depth, set the language of your passages in data.retrievers, or add a dense one."
+    )
+
+
 def _shares(sums: Mapping[str, Any]) -> dict[str, Any]:
     gold, asked = max(1, sums["with gold"]), max(1, sums["questions"])
+    reached = [str(cutoff) for cutoff in CUTOFFS if sums["reached"][str(cutoff)]]
+
+    def shares(counts: Mapping[str, int], total: int) -> dict[str, float]:
+        return {key: round(counts[key] / total, 4) for key in (*reached, _ALL)}
+
     return {
-        "recall (all gold in the top k)": _by_cutoff(sums["all gold"], gold),
-        "any gold in the top k": _by_cutoff(sums["any gold"], gold),
-        "precision (gold among the top k)": {
-            key: round(value / (gold * int(key)), 4) for key, value in sums["golds"].items()
-        },
-        "answer in the top k": _by_cutoff(sums["answers"], asked),
+        _RECALL: shares(sums["all gold"], gold),
+        "any gold in the top k": shares(sums["any gold"], gold),
+        "precision (gold among the top k)": {key: round(sums["golds"][key] / (gold * int(key)), 4) for key in reached},
+        "answer in the top k": shares(sums["answers"], asked),
         "share of negatives at rank k that bear the answer": {
-            key: round(value / max(1, sums["negatives"][key]), 4) for key, value in sums["bearing"].items()
+            key: round(sums["bearing"][key] / max(1, sums["negatives"][key]), 4) for key in reached
         },
     }
-
-
-def _by_cutoff(counts: Mapping[str, int], total: int) -> dict[str, float]:
-    return {key: round(value / total, 4) for key, value in counts.items()}

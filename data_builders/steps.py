@@ -16,6 +16,7 @@ from data_builders.errors import RagFtError
 from data_builders.executor import Executor, Job, Shards, run_shards
 from data_builders.files import atomic_path, content_hash, file_hash
 from data_builders.manifest import MANIFEST, Identity, Tally, why_stale, write_manifest
+from data_builders.step_report import report_lines
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,8 @@ def _run(step: Step, identity: Identity, bench: Bench, outside: dict[str, Any]) 
     seconds = time.monotonic() - started
     write_manifest(bench.target, identity, tally, seconds, outside)
     shutil.rmtree(bench.parts, ignore_errors=True)
-    rows = ", ".join(f"{name} {count} rows" for name, count in tally.rows.items())
-    bench.report(f"{step.name}: {rows} in {seconds:.1f} s")
-    for line in tally.lines():
+    bench.report(f"{step.name}: done in {seconds:.1f} s")
+    for line in report_lines(tally):
         bench.report(f"  {line}")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from data_builders.step_report import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def _headline(path: Path, best: Verdict) -> str:
     if best.fitting:
         some = f"{best.fitting} of {best.rows} rows"
         return f"{name} fits kind {best.kind} in {some}: mend the others or set bad_rows: skip. {escaped(best.reason)}"
-    return f"no kind fits {name}; compare it with the example rows in docs/data.md, or write it as kind jsonl"
+    return f"no kind fits {name}; compare it with the example rows in docs/sources.md, or write it as kind jsonl"
 
 
 def _example(example: Example) -> Iterator[str]:
@@ -98,15 +99,5 @@ def _others(others: list[Verdict]) -> Iterator[str]:
 
 
 def escaped(text: str, width: int = _WIDTH) -> str:
-    """Return a text from outside as it may stand in a terminal: one line, shortened, control characters spelled out.
-
-    Spelled out are all characters of Unicode's groups C (controls, formats such as the bidirectional ones, surrogates,
-    unassigned) and line separators, so that no file can move the cursor, set colours or reorder what is read.
-    """
-    short = text if len(text) <= width else f"{text[: width - 3]}..."
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _SPELLED else char for char in short
-    )
-
-
-_SPELLED = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    """Return a text from outside as it may stand in a terminal: one line, shortened, control characters spelled out."""
+    return printable(text if len(text) <= width else f"{text[: width - 3]}...")
