@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from data_builders.build import TRAINING_SPLITS, DataPaths
-from data_builders.clean_questions import LEFT_OUT, Asking
+from data_builders.clean_passages import Aliases
+from data_builders.clean_questions import LEFT_OUT, Asking, stayed
 from data_builders.corpus import Corpus
+from data_builders.files import content_hash
 from data_builders.hygiene.decontamination import Fingerprints, contaminations
 from data_builders.hygiene.duplicates import repeated_questions
 from data_builders.hygiene.settings import HygieneSettings, SplitsSettings
@@ -35,11 +36,22 @@ class Hygiene:
     seed: int
 
 
-def apply_hygiene(asking: Asking, paths: DataPaths, hygiene: Hygiene, tally: Tally) -> None:
+@dataclass(frozen=True)
+class _Clean:
+    """Questions and the passages that stay: by split those it searches, under "" all of them."""
+
+    asking: Asking
+    corpora: Mapping[str, Corpus]
+    aliases: Aliases
+
+
+def apply_hygiene(asking: Asking, paths: DataPaths, aliases: Aliases, hygiene: Hygiene, tally: Tally) -> None:
     """Decide the split of every question that is left, or leave it out; the tally learns why."""
-    corpora = [Corpus.open([path]) for path in paths.passages.values()]
+    searched: dict[str, Sequence[Path]] = {split: paths.searched(split) for split in SPLITS}
+    searched[""] = [*paths.passages.values()]
+    clean = _Clean(asking, {split: Corpus.open(files) for split, files in searched.items()}, aliases)
     rows = asking.rows("", *SPLITS)
-    facts = [asked(question, gold) for question, gold in _with_gold(asking, rows, corpora)]
+    facts = [asked(question, map(_with_document, gold)) for question, gold in _with_gold(clean, rows)]
     if hygiene.same.repeated_questions == "drop":
         repeated = repeated_questions(facts, tally)
         for row, again in zip(rows, repeated, strict=True):
@@ -49,22 +61,28 @@ def apply_hygiene(asking: Asking, paths: DataPaths, hygiene: Hygiene, tally: Tal
     decided = assign_splits(facts, hygiene.splits, hygiene.same.near_duplicate, hygiene.seed, tally)
     for row, split in zip(rows, decided, strict=True):
         asking.splits[row] = split or LEFT_OUT
-    _decontaminate(asking, corpora, hygiene, tally)
+    _decontaminate(clean, hygiene, tally)
 
 
-def _decontaminate(asking: Asking, corpora: Sequence[Corpus], hygiene: Hygiene, tally: Tally) -> None:
+def _with_document(passage: Passage) -> Passage:
+    """Let a passage without a document be one itself, told by its text: splits may give one id to two passages."""
+    return passage if passage.document else replace(passage, document=content_hash([passage.title, passage.text]))
+
+
+def _decontaminate(clean: _Clean, hygiene: Hygiene, tally: Tally) -> None:
     """Leave out what an evaluation set holds; what the run's own test holds too is only counted."""
+    asking = clean.asking
     named = {name: _fingerprints(name, settings, hygiene) for name, settings in hygiene.evaluation_sets.items()}
     rows = asking.rows(*TRAINING_SPLITS)
-    for row, reason in zip(rows, _reasons(asking, rows, corpora, named, hygiene.same), strict=True):
+    for row, reason in zip(rows, _reasons(clean, rows, named, hygiene.same), strict=True):
         if reason:
             asking.drop(row, f"training questions: {reason}", tally)
     tests, training = asking.rows("test"), asking.rows("train")
-    pairs = list(_texts(asking, tests, corpora))
+    pairs = list(_texts(clean, tests))
     own = Fingerprints.of(
         (question for question, _ in pairs), (text for _, texts in pairs for text in texts), hygiene.same
     )
-    for reason in _reasons(asking, training, corpora, {"the test split": own}, hygiene.same):
+    for reason in _reasons(clean, training, {"the test split": own}, hygiene.same):
         if reason:
             tally.count(f"training questions kept although: {reason}")
 
@@ -76,35 +94,37 @@ def _fingerprints(name: str, settings: Any, hygiene: Hygiene) -> Fingerprints:
 
 
 def _reasons(
-    asking: Asking,
-    rows: Sequence[int],
-    corpora: Sequence[Corpus],
-    known: Mapping[str, Fingerprints],
-    same: HygieneSettings,
+    clean: _Clean, rows: Sequence[int], known: Mapping[str, Fingerprints], same: HygieneSettings
 ) -> Iterable[str]:
     if not known:
         return [""] * len(rows)
-    texts = _texts(asking, rows, corpora)
+    texts = _texts(clean, rows)
     return contaminations(texts if same.passages else ((question, ()) for question, _ in texts), known, same)
 
 
-def _texts(asking: Asking, rows: Sequence[int], corpora: Sequence[Corpus]) -> Iterator[tuple[str, list[str]]]:
-    for question, gold in _with_gold(asking, rows, corpora):
+def _texts(clean: _Clean, rows: Sequence[int]) -> Iterator[tuple[str, list[str]]]:
+    for question, gold in _with_gold(clean, rows):
         yield question.question, [passage.text for passage in gold]
 
 
-def _with_gold(
-    asking: Asking, rows: Sequence[int], corpora: Sequence[Corpus]
-) -> Iterator[tuple[Question, list[Passage]]]:
-    """Yield questions with those of their gold passages that are there, whichever split's they are."""
-    stream = asking.questions(rows)
-    while batch := list(islice(stream, _BATCH)):
-        ids = pa.array([id_ for question in batch for id_ in question.gold], pa.string())
-        found: list[Passage | None] = [None] * len(ids)
-        for corpus in corpora:
-            positions = corpus.positions(ids)
-            for place in np.flatnonzero(positions >= 0).tolist():
-                found[place] = found[place] or corpus[int(positions[place])]
-        golds = iter(found)
-        for question in batch:
-            yield question, [passage for _ in question.gold if (passage := next(golds)) is not None]
+def _with_gold(clean: _Clean, rows: Sequence[int]) -> Iterator[tuple[Question, list[Passage]]]:
+    """Yield questions with those of their gold passages that are there; undecided questions look in every split."""
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        questions = list(clean.asking.questions(batch))
+        gold: list[list[Passage]] = [[] for _ in batch]
+        splits = [clean.asking.splits[row] for row in batch]
+        for split in set(splits):
+            _find_gold(clean, split, [place for place, own in enumerate(splits) if own == split], questions, gold)
+        yield from zip(questions, gold, strict=True)
+
+
+def _find_gold(
+    clean: _Clean, split: str, places: Sequence[int], questions: Sequence[Question], gold: list[list[Passage]]
+) -> None:
+    corpus = clean.corpora[split]
+    named = [(place, id_) for place in places for id_ in stayed(questions[place].gold, split, clean.aliases)]
+    positions = corpus.positions(pa.array([id_ for _, id_ in named], pa.string())).tolist()
+    for (place, _), position in zip(named, positions, strict=True):
+        if position >= 0:
+            gold[place].append(corpus[position])

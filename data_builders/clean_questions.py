@@ -102,21 +102,19 @@ def write_questions(
         for row, problem in zip(rows, _gold_problems(asking, rows, corpus, (split, aliases)), strict=True):
             if problem:
                 asking.drop(row, problem, bench.tally)
-        rows = _drawn(asking, asking.rows(split), sample.get(split), seed)
-        told = sum(split == own for own in asking.splits) - len(rows)
-        if told:
-            bench.tally.drop(f"questions of {split} beyond data.sample", told)
+        for row in _beyond(asking, asking.rows(split), sample.get(split), seed):
+            asking.drop(row, f"questions of {split} beyond data.sample", bench.tally)
         file = paths.questions[split]
-        kept = (_settled(question, split, aliases) for question in asking.questions(rows))
+        kept = (_settled(question, split, aliases) for question in asking.questions(asking.rows(split)))
         bench.tally.rows[file.name] = write_records(file, Question, _measured(kept, bench.tally))
 
 
-def _drawn(asking: Asking, rows: list[int], most: int | None, seed: int) -> list[int]:
+def _beyond(asking: Asking, rows: list[int], most: int | None, seed: int) -> list[int]:
+    """Return the rows that a sample of `most` leaves out, in order."""
     if most is None or len(rows) <= most:
-        return rows
+        return []
     ids = asking.table["id"]
-    chosen = sorted(rows, key=lambda row: seeded(seed, "sample", ids[row].as_py()).random())[:most]
-    return sorted(chosen)
+    return sorted(sorted(rows, key=lambda row: seeded(seed, "sample", ids[row].as_py()).random())[most:])
 
 
 def _settled(question: Question, split: str, aliases: Aliases) -> Question:
@@ -126,16 +124,16 @@ def _settled(question: Question, split: str, aliases: Aliases) -> Question:
     return replace(
         question,
         split=split,
-        gold=_stayed(question.gold, split, aliases),
-        alternatives=_stayed(question.alternatives, split, aliases),
+        gold=stayed(question.gold, split, aliases),
+        alternatives=stayed(question.alternatives, split, aliases),
         evidence=tuple(
-            replace(item, passage_id=_stayed([item.passage_id], split, aliases)[0]) for item in question.evidence
+            replace(item, passage_id=stayed([item.passage_id], split, aliases)[0]) for item in question.evidence
         ),
     )
 
 
-def _stayed(ids: Iterable[str], split: str, aliases: Aliases) -> tuple[str, ...]:
-    """Name passages by the ones that stayed in their place, each once."""
+def stayed(ids: Iterable[str], split: str, aliases: Aliases) -> tuple[str, ...]:
+    """Name passages that a split searches by the ones that stayed in their place, each once."""
     return tuple(dict.fromkeys(aliases.get((split, id_)) or aliases.get(("", id_)) or id_ for id_ in ids))
 
 
@@ -173,14 +171,17 @@ def _measured(questions: Iterator[Question], tally: Tally) -> Iterator[Question]
 
 
 def write_rankings(raw: Path, target: Path, asking: Asking, aliases: Aliases) -> int:
-    """Write the sources' own rankings of the questions that stay, naming passages that stayed."""
-    split = dict(zip(asking.table["id"].to_pylist(), asking.splits, strict=True))
+    """Write the sources' own rankings of the questions that stay, each once, naming passages that stayed."""
+    ids = asking.table["id"].to_pylist()
+    split = {id_: own for id_, own in zip(ids, asking.splits, strict=True) if own != LEFT_OUT}
+    written: set[tuple[str, str]] = set()
 
     def rankings() -> Iterator[Ranking]:
         for ranking in read_rankings(raw):
-            own = split.get(ranking.question, LEFT_OUT)
-            if own != LEFT_OUT:
-                yield _renamed(ranking, own, aliases)
+            key = (ranking.question, ranking.retriever)
+            if ranking.question in split and key not in written:
+                written.add(key)
+                yield _renamed(ranking, split[ranking.question], aliases)
 
     return write_records(target, Ranking, rankings())
 
@@ -188,5 +189,5 @@ def write_rankings(raw: Path, target: Path, asking: Asking, aliases: Aliases) ->
 def _renamed(ranking: Ranking, split: str, aliases: Aliases) -> Ranking:
     best: dict[str, float] = {}
     for id_, score in zip(ranking.passages, ranking.scores, strict=True):
-        best.setdefault(_stayed([id_], split, aliases)[0], score)
+        best.setdefault(stayed([id_], split, aliases)[0], score)
     return replace(ranking, passages=tuple(best), scores=tuple(best.values()))

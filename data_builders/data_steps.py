@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench, Step
 
 # Raise one when its step writes something else.
-_VERSIONS = {"source": 3, "clean": 1, "retrieval": 1, "pools": 2, "contexts": 3, "labels": 3}
+_VERSIONS = {"source": 3, "clean": 2, "retrieval": 1, "pools": 2, "contexts": 3, "labels": 3}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,12 @@ def _source(build: _Build) -> Step:
         import_sources(sources, bench)
 
     step = build.step("source", [], build.raw, depends, work)
-    return Step(**{**vars(step), "outside": partial(signatures, [depends])})
+    return _watching(step, depends["sources"].values())
+
+
+def _watching(step: Step, named: Iterable[dict[str, Any]]) -> Step:
+    """Return the step, to be run again also when a file that some of its settings name has changed."""
+    return replace(step, outside=partial(signatures, list(named)))
 
 
 def _without_weight(source: dict[str, Any]) -> dict[str, Any]:
@@ -101,12 +106,12 @@ def _clean(build: _Build) -> Step:
         asking = Asking.read(questions, bench.tally)
         drop_unusable(asking, settings.gold, bench.tally)
         hygiene = Hygiene(settings.splits, settings.hygiene, settings.decontaminate, build.seed)
-        apply_hygiene(asking, paths, hygiene, bench.tally)
+        apply_hygiene(asking, paths, aliases, hygiene, bench.tally)
         write_questions(asking, paths, aliases, settings.sample or {}, build.seed, bench)
         bench.tally.rows[paths.rankings.name] = write_rankings(rankings, paths.rankings, asking, aliases)
 
     step = build.step("clean", build.raw, build.clean, depends, work)
-    return Step(**{**vars(step), "outside": partial(signatures, [depends["decontaminate"]])})
+    return _watching(step, depends["decontaminate"].values())
 
 
 def _retrieval(build: _Build) -> list[Step]:
@@ -118,9 +123,10 @@ def _retrieval(build: _Build) -> list[Step]:
             for split in SPLITS:
                 search_split(settings, build.settings.depth, build.paths.asked(split), bench, f"{split}.parquet")
 
-        depends = {"retriever": settings.model_dump(mode="json", exclude={"name"}), "depth": build.settings.depth}
+        own = settings.model_dump(mode="json")
         files = [build.paths.found(name, split) for split in SPLITS]
-        steps.append(build.step(f"retrieval/{name}", build.clean, files, depends, work))
+        depends = {"retriever": own, "depth": build.settings.depth}
+        steps.append(_watching(build.step(f"retrieval/{name}", build.clean, files, depends, work), [own]))
     return steps
 
 
@@ -135,7 +141,9 @@ def _pools(build: _Build) -> Step:
 
     found = [file for split in SPLITS for file in build.found(split).values()]
     writes = [*paths.pools.values(), *paths.hits.values()]
-    return build.step("pools", [*build.clean, *found], writes, _plain(build, "ranking", "guard", "gold"), work)
+    depends = _plain(build, "ranking", "guard", "gold")
+    step = build.step("pools", [*build.clean, *found], writes, depends, work)
+    return _watching(step, filter(None, [depends["guard"]["cross_encoder"]]))
 
 
 def _contexts(build: _Build) -> Step:

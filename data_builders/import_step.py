@@ -28,6 +28,9 @@ FILES: dict[type, str] = {
     Ranking: "rankings.parquet",
 }
 _BATCH = 5000
+_FILE_KEYS = (
+    "path", "passages", "questions", "answers", "corpus_path", "knowledge_source", "dataset", "tokenizer", "model",
+)  # fmt: skip
 
 
 def import_sources(sources: Mapping[str, Source], bench: Bench) -> None:
@@ -103,9 +106,13 @@ class _Writer:
         return self._rows
 
 
-def signatures(settings: Iterable[Any]) -> dict[str, Any]:
-    """Return size and time of change of every file that source settings name, so that a changed one is read again."""
-    names = {name for one in settings for name in _texts(one)}
+def signatures(settings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return size and time of change of every file that settings name, so that a changed one is read again.
+
+    `settings` are those of sources, retrievers or models as plain values; what they do not name by a key for files
+    (a pattern of paths within a folder, a column, a split) is no file, even where one is called so.
+    """
+    names = {name for one in settings for key in _FILE_KEYS for name in _texts(one.get(key))}
     files = sorted({file for name in names for file in _files(name)})
     return {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
 
