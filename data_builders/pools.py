@@ -17,7 +17,7 @@ from data_builders.files import atomic_path
 from data_builders.guard import CROSS_ENCODER, CrossEncoderGuard, Lookups, guard_reasons
 from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
-from data_builders.quality import count_quality, low_recall, quality_report
+from data_builders.quality import advise_on_recall, count_quality, quality_report
 from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
 from data_builders.records import POOL_SCHEMA, Question, question_of
@@ -77,7 +77,7 @@ def write_pools(
     if quality:
         report = quality_report(quality)
         bench.tally.counts[f"retrieval of {asked.split}"] = report
-        bench.tally.advice += filter(None, [low_recall(report, asked.split)])
+        advise_on_recall(report, asked.split, bench.tally)
 
 
 @dataclass
@@ -189,8 +189,10 @@ def _excerpt(question: Question, corpus: Corpus, position: int) -> str:
     """Return what a person needs to judge the guard: the question, its answer and the passage around it."""
     passage, answer = corpus[position], (question.answers or ("",))[0]
     at = max(0, passage.text.lower().find(answer.lower()))
-    text = " ".join(passage.text[max(0, at - _SHOWN) : at + len(answer) + _SHOWN].split())
-    return f"{question.question} [{answer}] {passage.id} {passage.title}: ...{text}..."
+    low, high = max(0, at - _SHOWN), at + len(answer) + _SHOWN
+    text = " ".join(passage.text[low:high].split())
+    around = f"{'...' if low else ''}{text}{'...' if high < len(passage.text) else ''}"
+    return f"{question.question} [{answer}] {passage.id} {passage.title}: {around}"
 
 
 def _table(

@@ -22,7 +22,8 @@ def report_lines(tally: Tally) -> Iterator[str]:
 
     Numbers first, then what was left out and why, tables, distributions, examples to read, and what to change.
     """
-    numbers = {f"rows of {name}": count for name, count in tally.rows.items() if not _is_twin(name, tally.rows)}
+    rows = {name: count for name, count in tally.rows.items() if not _is_twin(name, tally.rows)}
+    numbers = {f"row{'s' * (count != 1)} of {name}": count for name, count in rows.items()}
     numbers |= {name: value for name, value in tally.counts.items() if not isinstance(value, dict)}
     yield from _numbers(numbers)
     if tally.dropped:

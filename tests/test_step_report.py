@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_builders.manifest import Tally
-from data_builders.quality import count_quality, low_recall, quality_report
+from data_builders.quality import advise_on_recall, count_quality, quality_report
 from data_builders.retrievers import Found
 from data_builders.step_report import WIDTH, report_lines
 
@@ -24,10 +24,10 @@ def found(*positions: int) -> Found:
 
 
 def test_numbers_stand_first_aligned_and_those_that_are_zero_are_not_shown() -> None:
-    tally = Tally(rows={"train.parquet": 1200, "train.arrow": 1200, "test.parquet": 0})
+    tally = Tally(rows={"train.parquet": 1200, "train.arrow": 1200, "validation.parquet": 1, "test.parquet": 0})
     tally.count("questions", 7)
     tally.count("nothing", 0)
-    assert report(tally) == ["1,200 rows of train.parquet", "    7 questions"]
+    assert report(tally) == ["1,200 rows of train.parquet", "    1 row of validation.parquet", "    7 questions"]
 
 
 def test_what_was_left_out_is_named_with_the_ids_the_line_has_room_for() -> None:
@@ -109,13 +109,22 @@ def test_quality_is_told_as_deep_as_the_rankings_go() -> None:
     }
 
 
-def test_advice_on_recall_names_the_best_retriever_and_only_where_it_misses_gold() -> None:
-    tally = Tally()
-    count_quality({"bm25": found(1, 2), "dense": found(2, 7)}, {7}, set(), tally)
-    count_quality({"bm25": found(1, 2), "dense": found(2, 3)}, {7}, set(), tally)
-    assert low_recall(quality_report(tally.counts["quality"]), "test").startswith(
-        "For 50 % of the questions of test, dense does not find all gold passages: raise data.depth"
-    )
-    fine = Tally()
-    count_quality({"bm25": found(7)}, {7}, set(), fine)
-    assert low_recall(quality_report(fine.counts["quality"]), "test") == ""
+def test_advice_on_recall_names_the_best_retriever_of_each_split_and_the_remedy_once() -> None:
+    quality, tally = Tally(), Tally()
+    count_quality({"bm25": found(1, 2), "dense": found(2, 7)}, {7}, set(), quality)
+    count_quality({"bm25": found(1, 2), "dense": found(2, 3)}, {7}, set(), quality)
+    for split in ("train", "test"):
+        advise_on_recall(quality_report(quality.counts["quality"]), split, tally)
+    assert tally.advice[:2] == [
+        "dense does not find all gold passages of 50 % of the train questions.",
+        "dense does not find all gold passages of 50 % of the test questions.",
+    ]
+    assert tally.advice[2].startswith("Raise data.depth")
+    assert len(tally.advice) == 3
+
+
+def test_good_recall_needs_no_advice() -> None:
+    quality, tally = Tally(), Tally()
+    count_quality({"bm25": found(7)}, {7}, set(), quality)
+    advise_on_recall(quality_report(quality.counts["quality"]), "test", tally)
+    assert not tally.advice
