@@ -14,8 +14,12 @@ from rag_ft.recipe.settings import Recipe
 VALID = """name: x
 seed: 3
 data:
-  source: {kind: invented_world, questions: {train: 20, test: 10}, words: [40, 60]}
-  retrievers: [{kind: bm25, k1: 0.9}]
+  sources:
+    world: {kind: invented_world, questions: {train: 20, test: 10}, words: [40, 60]}
+    own: {kind: jsonl, path: {train: [a.jsonl], test: b.jsonl}, weight: 2}
+    files: {kind: documents, path: files, include: ["*.md"]}
+  retrievers: [{kind: bm25, k1: 0.9}, {kind: dense, model: m, query_prefix: "query: "}]
+  ranking: {kind: rrf, weights: {bm25: 1, dense: 2}}
   depth: 20
   contexts: {passages: {kind: range, low: 2, high: 5}, order: shuffled}
 model: {lora: {rank: 8, target_modules: [q_proj]}, prompt: {style: reasoning}}
@@ -46,10 +50,30 @@ PIECES = st.sampled_from(
         '"',
     ]
 ) | st.text(max_size=6)
-KEYS = st.sampled_from(["name", "data", "contexts", "passages", "kind", "low", "count", "0", "training", "trainer"])
-VALUES = st.sampled_from(["", "1", "-1", "range", "[1]", "{kind: fixed}", "null", "1e400", "[", "@", "x: y"]) | st.text(
-    max_size=5
+KEYS = st.sampled_from(
+    [
+        *("name", "data", "contexts", "passages", "kind", "low", "count", "0", "1", "2", "training", "trainer"),
+        *("sources", "own", "new", "path", "train", "retrievers", "ranking", "weights", "negatives", "shares"),
+    ]
 )
+VALUES = st.sampled_from(
+    [
+        "",
+        "1",
+        "-1",
+        "range",
+        "[1]",
+        "{kind: fixed}",
+        "null",
+        "1e400",
+        "[",
+        "@",
+        "x: y",
+        "squad",
+        "{kind: dense}",
+        "[{}]",
+    ]
+) | st.text(max_size=5)
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -10,8 +10,16 @@ from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
 # The sketch of a recipe, the key the message starts with, and what the message must say.
 BROKEN = [
     ("seed: -1", "seed", "cannot seed NumPy: take 0 to 4294967295"),
-    ("data: {sources: {world: {kind: invented_world, words: [90, 50]}}}", "data.source", "write words: [50, 90]"),
-    ("data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}", "data.sources.world.questions.train", "nothing to train on"),
+    (
+        "data: {sources: {world: {kind: invented_world, words: [90, 50]}}}",
+        "data.sources.world",
+        "write words: [50, 90]",
+    ),
+    (
+        "data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}",
+        "data.sources",
+        "world.questions.train=0 leaves nothing to train on: raise it",
+    ),
     ("data: {negatives: {rank_low: 9, rank_high: 3}}", "data.negatives", "set rank_high to 9 or more"),
     ("data: {negatives: {rank_high: 60}}", "data.negatives.rank_high", "set data.depth=60"),
     ("data: {depth: 20, negatives: {rank_low: 30}}", "data.negatives.rank_low", "past the last passage kept"),
@@ -21,9 +29,14 @@ BROKEN = [
         "low 9 is above high 2: set high to 9 or more",
     ),
     (
-        "data: {contexts: {passages: {kind: fixed, count: 1}}}",
+        "data: {sources: {world: {kind: invented_world}}, contexts: {passages: {kind: fixed, count: 1}}}",
         "data.contexts.passages",
         "set data.sources.world.two_hop_share=0",
+    ),
+    (
+        "data: {retrievers: [{kind: bm25}, {kind: bm25}], ranking: {kind: rrf, weights: {bm25: 1, bm25-3: 1}}}",
+        "data.ranking",
+        'weights names "bm25-3", which is no retriever: did you mean bm25-2?',
     ),
     (
         "model: {prompt: {question_position: before}}\ndata: {contexts: {questions_per_context: 8}}",
@@ -105,7 +118,14 @@ ALLOWED = [
     "data: {sources: {world: {kind: invented_world, two_hop_share: 0}}, contexts: {passages: {kind: fixed, count: 1}}}",
     "data: {contexts: {gold_probability: 0, gold_absent: answer}}",
     "data: {contexts: {gold_position: middle}}",
-    "data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}\nevaluation: {systems: [{name: base, weights: base}]}",
+    # nothing is known of files before they are read
+    "data: {sources: {own: {kind: jsonl, path: a}, world: {kind: invented_world, questions: {train: 0}}}}",
+    "data: {sources: {own: {kind: jsonl, path: a}}, contexts: {passages: {kind: fixed, count: 1}}}",
+    "data: {sources: {own: {kind: jsonl, path: a}}}\nevaluation: {questions: 5000}",
+    "data: {retrievers: [{kind: bm25, name: a}, {kind: bm25}], ranking: {kind: rrf, weights: {a: 1, bm25: 2}}}",
+    "data: {retrievers: [{kind: bm25, name: a}, {kind: source}], negatives: {retriever_shares: {a: 1, source: 1}}}",
+    "data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}\n"
+    "evaluation: {systems: [{name: base, weights: base}]}",
     "model: {weights: org/model, revision: main}",
     "training: {trainer: {weight_decay: 0.1, lr_scheduler_type: constant}, report_to: [wandb, tensorboard]}",
     "export: {language: [en, kor], licence: cc-by-4.0}",

@@ -33,17 +33,36 @@ def kinds_at(path: KeyPath, data: Any) -> list[str]:
     return [kind for field in fields for kind in get_args(field.annotation)]
 
 
+def kinds_with(path: KeyPath, name: str) -> list[str]:
+    """Return the kinds of the mapping at `path` that have a setting of this name."""
+    having = [settings for settings in settings_at(path, None) if {name, "kind"} <= settings.model_fields.keys()]
+    return [kind for settings in having for kind in get_args(settings.model_fields["kind"].annotation)]
+
+
 def default_kind(path: KeyPath) -> str | None:
     """Return the `kind` that the mapping at `path` has where the recipe does not give it."""
+    return getattr(_default_at(path), "kind", None)
+
+
+def default_entries(path: KeyPath) -> list[Any] | None:
+    """Return, as plain data, the entries of the list at `path` where the recipe gives none; None if it is no list."""
+    default = _default_at(path)
+    if not isinstance(default, tuple):
+        return None
+    return [entry.model_dump(mode="json") if isinstance(entry, Settings) else entry for entry in default]
+
+
+def _default_at(path: KeyPath) -> Any:
+    """Return the default of the setting at `path`; None where there is no such setting or what holds it has none."""
     owner: Any = Recipe
     for key in path:
+        if not (_is_settings(owner) or isinstance(owner, Settings)):
+            return None
         fields = owner.model_fields if _is_settings(owner) else type(owner).model_fields
         if key not in fields:
             return None
         owner = fields[key].default if _is_settings(owner) else getattr(owner, str(key))
-        if not isinstance(owner, Settings):
-            return None
-    return getattr(owner, "kind", None)
+    return owner
 
 
 @cache

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rag_ft.recipe.fields import every_path, kinds_at, names_at
+from rag_ft.recipe.fields import every_path, kinds_at, kinds_with, names_at, settings_at
 from rag_ft.recipe.problems import KeyPath, Node, Problem, dotted, nearest, shown
 from rag_ft.recipe.trainer_fields import trainer_fields
 
@@ -39,17 +39,35 @@ def problems_of(errors: Sequence[Mapping[str, Any]], recipe: Node) -> list[Probl
     grouped: dict[KeyPath, list[Mapping[str, Any]]] = {}
     for error in errors:
         grouped.setdefault(data_path(error, data), []).append(error)
-    # Where one member of a union fails inside, the other members' complaints about the outside only distract.
-    innermost = {
-        path: group
-        for path, group in grouped.items()
-        if not any(len(other) > len(path) and other[: len(path)] == path for other in grouped)
-        or all(error["type"] in ("extra_forbidden", "missing") for error in group)
-    }
     return [
         Problem(path, _message(path, group, data), list(recipe.walk(path))[-1].origin)
-        for path, group in innermost.items()
+        for path, group in grouped.items()
+        if not _said_better(path, grouped, data)
     ]
+
+
+def _said_better(path: KeyPath, grouped: Mapping[KeyPath, Sequence[Mapping[str, Any]]], data: Any) -> bool:
+    """Tell whether what is wrong at `path` is explained by the message for another path."""
+    types = {error["type"] for error in grouped[path]}
+    if types == {"missing"}:  # the key is there, misspelt
+        siblings = [other for other in grouped if other[:-1] == path[:-1] and other != path]
+        misspelt = [other[-1] for other in siblings if grouped[other][0]["type"] == "extra_forbidden"]
+        return any(nearest(str(name), names_at(path[:-1], data)) == path[-1] for name in misspelt)
+    if types <= {"missing", "extra_forbidden"}:
+        return False
+    if _lacks_a_name(path, data):
+        return path[-1] != "kind"
+    # Where one member of a union fails inside, the other members' complaints about the outside only distract.
+    return any(len(other) > len(path) and other[: len(path)] == path for other in grouped)
+
+
+def _lacks_a_name(path: KeyPath, data: Any) -> bool:
+    """Tell whether a key stands where the recipe's own names do, beside a `kind`: {sources: {kind: jsonl, ...}}."""
+    parent, holder = path[:-1], data
+    for key in parent:
+        holder = holder.get(key) if isinstance(holder, dict) else None
+    holds_kind = isinstance(holder, dict) and isinstance(holder.get("kind"), str)
+    return holds_kind and not settings_at(parent, data) and bool(kinds_at((*parent, "kind"), data))
 
 
 def data_path(error: Mapping[str, Any], data: Any) -> KeyPath:
@@ -66,7 +84,8 @@ def data_path(error: Mapping[str, Any], data: Any) -> KeyPath:
 
 
 def _message(path: KeyPath, errors: list[Mapping[str, Any]], data: Any) -> str:
-    error = errors[0]
+    # of a union's complaints, one about the value says more than those about its type
+    error = next((error for error in errors if error["type"] not in _EXPECTED), errors[0])
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path, data)
@@ -84,14 +103,19 @@ def _message(path: KeyPath, errors: list[Mapping[str, Any]], data: Any) -> str:
         return f"{shown(given)} is not one of {', '.join(choices)}{_near(given, choices)}."
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return f"{shown(given)} is out of range: it must be {words} {context[name]}."
+        return f"{shown(given)} is out of range: it must be {words} {context[name]:g}."
     if kind == "too_short":
-        return f"the list has {context['actual_length']} entries; it needs at least {context['min_length']}."
+        holder = "mapping" if isinstance(given, dict) else "list"
+        return f"the {holder} has {context['actual_length']} entries; it needs at least {context['min_length']}."
     if kind == "too_long":
         return f"the list has {context['actual_length']} entries; it takes at most {context['max_length']}."
     if kind == "string_pattern_mismatch":
         return f"{shown(given)} is not a name: begin with a letter or digit, then letters, digits and . _ - only."
+    if _lacks_a_name(path, data):
+        return f"an entry of {dotted(path[:-1])} needs a name of your choice: write {dotted(path[:-1])}.NAME.kind."
     expected = [_EXPECTED[error["type"]] for error in errors if error["type"] in _EXPECTED]
+    if expected and given in kinds_at(path, data):
+        return f"{shown(given)} is text, but a mapping of keys to values is expected: write {{kind: {given}}}."
     return _wrong_type(given, expected) if expected else f"{shown(given)}: {error['msg']}."
 
 
@@ -100,6 +124,8 @@ def _unknown_key(path: KeyPath, data: Any) -> str:
     if path == ("extends",):
         return "extends belongs in the recipe file, not on the command line."
     siblings = names_at(tuple(parent), data)
+    if kinds := kinds_with(tuple(parent), str(name)):
+        return f"there is no such key with this kind, but with kind: {' or '.join(kinds)}."
     if near := nearest(str(name), siblings):
         return f"there is no such key; did you mean {dotted((*parent, near))}?"
     if tuple(parent) == ("training",) and name in trainer_fields():
@@ -136,6 +162,8 @@ def _kind_of(value: Any) -> str:
 def _hint(given: Any, wanted: str) -> str:
     if given is None:
         return "; leave the key out to take its default"
+    if isinstance(given, dict) and wanted == "a list":
+        return ': begin each entry with "- "'
     if not isinstance(given, str):
         scalar_hint = ": put it in quotes" if wanted == "text" else ": put it in [ ]" if wanted == "a list" else ""
         return "" if isinstance(given, (dict, list)) else scalar_hint
