@@ -379,6 +379,13 @@ class TestSchema:
             ({"seed": 1}, False),
             ({"name": "x", "seeed": 1}, False),
             ({"name": "x", "training": {"epochs": "three"}}, False),
+            ({"name": "x", "data": {"sources": {"own": {"kind": "jsonl", "path": {"train": ["a"]}}}}}, True),
+            ({"name": "x", "data": {"sources": {"own": {"kind": "jsonl", "path": {"trian": ["a"]}}}}}, False),
+            ({"name": "x", "data": {"sources": {"own": {"kind": "jsnl", "path": "a"}}}}, False),
+            ({"name": "x", "data": {"sources": {"my own": {"kind": "jsonl", "path": "a"}}}}, False),
+            ({"name": "x", "data": {"sources": {}}}, False),
+            ({"name": "x", "data": {"retrievers": [{"kind": "dense", "model": "m"}]}}, True),
+            ({"name": "x", "data": {"retrievers": [{"kind": "dense"}]}}, False),
             ({"name": "x", "data": {"contexts": {"passages": {"kind": "range", "low": 1, "high": 2}}}}, True),
         ],
     )

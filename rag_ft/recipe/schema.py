@@ -19,7 +19,20 @@ def recipe_schema() -> dict[str, Any]:
     } | schema["properties"]
     schema["if"] = {"required": ["extends"]}
     schema["else"] = {"required": schema.pop("required")}
+    _close_mappings(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+def _close_mappings(schema: Any) -> None:
+    """Refuse keys that fit no pattern, as the loader does; pydantic leaves them open."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
+        for inner in schema.values():
+            _close_mappings(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            _close_mappings(inner)
 
 
 def schema_text() -> str:
