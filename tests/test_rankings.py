@@ -72,11 +72,17 @@ def test_unknown_and_repeated_passages_are_counted(tmp_path: Path) -> None:
     assert "must name passages by the ids of data.sources" in searched(run, corpus("a"), tmp_path / "index", "q")[1]
 
 
+def test_ids_with_spaces_stand_in_a_run_cut_by_tabs(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "a.run", "q 1\tQ0\tNew York#0\t1\t9\tt\nq 1\tQ0\tb\t2\t8\tt\n")
+    found, _ = searched(run, corpus("b", "New York#0"), tmp_path / "index", "q 1")
+    assert found == [(["New York#0", "b"], [9.0, 8.0])]
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("q Q0 a 1 0.5", "it has 5 columns instead of 6"),
-        ("q Q0 New York 1 0.5 t", "it has 7 columns instead of 6; an id with spaces cannot stand in a run"),
+        ("q Q0 New York 1 0.5 t", "it has 7 columns instead of 6; cut them by tabs if an id holds spaces"),
         ("q Q0 a 0.5 1 t", 'the rank is "0.5", not a whole number'),
         ("q Q0 a 99999999999 1 t", 'the rank "99999999999" is too large'),
         ("q Q0 a 1 high t", 'the score is "high", not a number'),

@@ -79,9 +79,14 @@ class TrecRun:
 
 
 def _run_lines(path: Path) -> Iterator[tuple[str, str, int, float]]:
-    """Yield question, passage, rank and score of every line that is not empty."""
+    """Yield question, passage, rank and score of every line that is not empty.
+
+    Columns are cut by tabs where that makes six (ids may hold spaces then), else by any white space.
+    """
     for number, line in enumerate(text_lines(path), start=1):
-        columns = _COLUMNS.findall(line)
+        columns = line.split("\t")
+        if len(columns) != 6:
+            columns = _COLUMNS.findall(line)
         if not columns:
             continue
         problem = _problem(columns)
@@ -95,7 +100,7 @@ def _run_lines(path: Path) -> Iterator[tuple[str, str, int, float]]:
 
 def _problem(columns: Sequence[str]) -> str | None:
     if len(columns) != 6:
-        hint = "; an id with spaces cannot stand in a run" if len(columns) > 6 else ""
+        hint = "; cut them by tabs if an id holds spaces" if len(columns) > 6 else ""
         return f"it has {len(columns)} columns instead of 6{hint}"
     try:
         if abs(int(columns[3])) >= 1 << 31:
