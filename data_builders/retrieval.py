@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from data_builders.corpus import Corpus
+from data_builders.errors import RagFtError
 from data_builders.executor import Executor
 from data_builders.files import cache_folder, content_hash, write_json
 from data_builders.manifest import Tally
@@ -24,6 +27,9 @@ from data_builders.steps import Bench
 FOUND_SCHEMA = pa.schema([("positions", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))])
 BLOCK = 1024  # questions of one shard; fixed, so that what a retriever is asked at once never varies
 _COMPLETE = "complete.json"
+_DISK_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
+}  # fmt: skip
 _VERSION = 1  # raise it when an index written before must not be read any more
 
 
@@ -52,17 +58,41 @@ def prepare_index(retriever: Retriever, corpus: Corpus, report: Callable[[str], 
     """Return the folder of a retriever's index over a corpus, built unless it is in the cache.
 
     A build that was killed goes on; two at once wait for each other.
+
+    Raises:
+        RagFtError: the cache cannot be written or its disk is full, or the index cannot be built.
     """
     description = {"version": _VERSION, "corpus": corpus.key, "settings": retriever.index_settings()}
     folder = cache_folder() / "indexes" / content_hash(description)
     if (folder / _COMPLETE).is_file():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not (folder / _COMPLETE).is_file():
-            retriever.build(corpus, folder, report)
-            write_json(folder / _COMPLETE, {**description, "passages": len(corpus)})
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / _COMPLETE).is_file():
+                retriever.build(corpus, folder, report)
+                write_json(folder / _COMPLETE, {**description, "passages": len(corpus)})
     return folder
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what a disk says that an index cannot be written to into one sentence with the way out."""
+    try:
+        yield
+    except (OSError, RagFtError) as error:
+        failure = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(failure, OSError) or failure.errno not in _DISK_ERRNOS or not _within(failure):
+            raise
+        raise RagFtError(
+            f"cannot write {folder}: {failure.strerror}. Indexes for retrieval are kept there: free some space, or set "
+            "the environment variable RAG_FT_CACHE to a folder that can be written."
+        ) from failure
+
+
+def _within(failure: OSError) -> bool:
+    """Tell whether a failure is about the cache: files elsewhere are only read, and say so themselves."""
+    return not isinstance(failure.filename, str) or Path(failure.filename).is_relative_to(cache_folder())
 
 
 @dataclass
