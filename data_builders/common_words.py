@@ -20,7 +20,7 @@ FUNCTION_WORDS = _words(
     a about after all also although an and any are as at be because been before being both but by can could did do
     does during each for from had has have he her him his how however i if in into is it its many me more most much no
     not of on one only or other out over s she so some such than that the their them then there these they this those
-    through to under until up was we were what when where which while who whom whose why will with would you your
+    through to under until up us was we were what when where which while who whom whose why will with would you your
     der das dem des ein eine einer und ist sind wer wie wo wann welche welcher welches
     le la les un une du des de et est sont était qui que quoi quel quelle où quand combien
     el los las uno una del y es fue quién qué cuál cuándo dónde cuánto cuántos en por con

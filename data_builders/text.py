@@ -8,7 +8,8 @@ depends on the script:
 - Korean: an answer's last word may carry particles (hangul.py): "서울" is in "서울에서는", not "서울대학교".
 
 Accuracy compares the tokens as they are. The guard, where a miss costs more than a false alarm, also compares without
-diacritics, without the apostrophes and hyphens of the answer, without what it has in brackets, and with ae for ä.
+diacritics, without the apostrophes and hyphens of the answer, without what it has in brackets, with ae for ä, and with
+initials written either way: U.S. and US.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ class AnswerMatcher:
         for answer in answers:
             kind = answer_kind(answer)
             kinds[kind] += 1
-            if kind in found:
-                found[kind].update(dict.fromkeys(_phrases(answer)))
+            for spelling in _spellings(answer) if kind in found else ():
+                if phrase := _phrase(tuple(joined(spelling).split())):
+                    found["weak" if "weak" in (kind, answer_kind(spelling)) else "strong"][phrase] = None
         plain = tuple(phrase for phrase in found["strong"] if isinstance(phrase, str))
         inflected = tuple(phrase for phrase in found["strong"] if not isinstance(phrase, str))
         weak = tuple(found["weak"])
@@ -204,17 +206,22 @@ def _spaced(tokens: Sequence[str]) -> str:
     return f" {' '.join(tokens)} "
 
 
-def _phrases(answer: str) -> list[Phrase]:
-    """Return every way the guard looks for an answer."""
-    spellings = {answer: None, _INNER_SIGNS.sub("", answer): None, _spelt_out(answer): None}
-    bare = _BRACKETS.sub(" ", answer)
-    if bare != answer and answer_kind(bare) == answer_kind(answer):  # "one (1)" must not become a strong "one"
-        spellings[bare] = None
-    tokens = (tuple(joined(spelling).split()) for spelling in spellings)
-    return [phrase for one in dict.fromkeys(tokens) if (phrase := _phrase(one))]
+def _spellings(answer: str) -> tuple[str, ...]:
+    """Return every way the guard looks for an answer, as it is given first; each once."""
+    found = (
+        answer,
+        _INNER_SIGNS.sub("", answer),
+        _spelt_out(answer),
+        _BRACKETS.sub(" ", answer),
+        _INITIALS.sub(lambda run: "".join(filter(str.isalpha, run[0])), answer),  # U.S. is US, J. K. is JK
+        _ACRONYM.sub(lambda run: " ".join(run[0]), answer),  # and the other way round
+    )
+    return tuple(dict.fromkeys(found))
 
 
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^][]*\]")
+_INITIALS = re.compile(r"\b[^\W\d_](?:\.\s?[^\W\d_]\b)+\.?")
+_ACRONYM = re.compile(r"\b[A-Z]{2,4}\b")
 _INNER_SIGNS = re.compile("(?<=[^\\W\\d_])['\u2019\u02bc\u2010\u2011-](?=[^\\W\\d_])")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
 
