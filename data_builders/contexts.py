@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from data_builders.hits import Hit
 from data_builders.mixing import mixed, quotas
 from data_builders.negatives import (
     KINDS,
     HardNegatives,
-    Hit,
     Kind,
     Negative,
     NegativesSettings,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from data_builders.hits import Hit
 from data_builders.mixing import quotas
 from data_builders.settings import Settings
 from data_builders.text import AnswerMatcher, joined
@@ -72,29 +73,6 @@ class NegativesSettings(Settings):
                 f"set low_from to {self.rank_high} or less"
             )
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that retrieval found for one question. `passage` is its position in the corpus, `rank` counts from 1.
-
-    Attributes:
-        retriever: who put it at this rank.
-        guard: why it may not be a negative (`gold`, `answer`, `near_duplicate`, `cross_encoder`); empty if it may.
-        found: name and rank of every retriever that found it; empty says the same as ((retriever, rank),).
-    """
-
-    passage: int
-    retriever: str
-    rank: int
-    score: float
-    has_answer: bool
-    guard: str = ""
-    found: tuple[tuple[str, int], ...] = ()
-
-    def rank_of(self, retriever: str) -> int | None:
-        """Return the rank that a retriever gave it, or None if that one did not find it."""
-        return dict(self.found or ((self.retriever, self.rank),)).get(retriever)
 
 
 @dataclass(frozen=True)

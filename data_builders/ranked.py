@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from data_builders.corpus import Corpus, map_table
 from data_builders.errors import RagFtError
-from data_builders.negatives import Hit
+from data_builders.hits import Hit
 from data_builders.records import Question, question_of
 
 MISSED = "gold"  # the retriever named for a gold passage that no retriever found

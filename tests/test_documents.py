@@ -19,11 +19,11 @@ from data_builders.documents.chunks import Chunk, chunk_blocks
 from data_builders.documents.evidence import fold, verbatim
 from data_builders.documents.parts import Block, Document, Line, Part, Report, Row, Table
 from data_builders.documents.read import chunk_document, read_document
-from data_builders.documents.sentences import sentences
 from data_builders.documents.tables import Cell, Grid, make_table
 from data_builders.documents.tokens import estimate, token_counter
 from data_builders.errors import RagFtError
-from data_builders.sources.documents import DocumentsSettings
+from data_builders.sentences import sentences
+from data_builders.sources.documents_settings import DocumentsSettings
 
 
 def settings(**changes: Any) -> DocumentsSettings:

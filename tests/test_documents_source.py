@@ -20,7 +20,8 @@ from data_builders.documents.ocr import ocr_problem
 from data_builders.errors import RagFtError
 from data_builders.manifest import Tally
 from data_builders.records import Passage, Question
-from data_builders.sources.documents import QUESTIONS, Documents, DocumentsSettings
+from data_builders.sources.documents import QUESTIONS, Documents
+from data_builders.sources.documents_settings import DocumentsSettings
 from data_builders.sources.rows import parsed_rows
 
 HAS_TESSERACT = shutil.which("tesseract") is not None

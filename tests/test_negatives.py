@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tiny_split import Ranked, split_of
 
+from data_builders.hits import Hit
 from data_builders.mixing import mixed, quotas
 from data_builders.negatives import (
-    Hit,
     NegativesSettings,
     hard_negatives,
     other_negatives,

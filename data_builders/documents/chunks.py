@@ -14,7 +14,7 @@ from data_builders.records import Passage
 from data_builders.sentences import sentences
 
 if TYPE_CHECKING:
-    from data_builders.sources.documents import DocumentsSettings
+    from data_builders.sources.documents_settings import DocumentsSettings
 
 
 @dataclass(frozen=True)

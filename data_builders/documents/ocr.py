@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_builders.documents.parts import Line, Report, clean
+from data_builders.documents.parts import Layout, Line, Report, clean
 
 if TYPE_CHECKING:
     from pdfplumber.page import Page
 
-    from data_builders.documents.pdf import Layout
 
 _MOST_PIXELS = 40_000_000  # a poster at 300 dpi would fill the memory; it is read at a lower resolution
 SKIPPED = "PDF pages without text that were not read by OCR"

@@ -123,3 +123,11 @@ def markdown_header(header: tuple[str, ...]) -> str:
 
 
 _ESCAPED = re.compile(r"(?<!\\)\|")  # a cell of a Markdown file comes escaped
+
+
+@dataclass
+class Layout:
+    """Counts flows and paragraphs through a document, so that each has a number of its own."""
+
+    flow: int = 0
+    paragraph: int = 0

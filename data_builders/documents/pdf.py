@@ -18,7 +18,17 @@ from pdfplumber.page import Page
 
 from data_builders.documents.columns import Word, WordLine, flows
 from data_builders.documents.ocr import Ocr, read_image
-from data_builders.documents.parts import ENDS_SENTENCE, LIST_ITEM, Block, Line, Part, Report, UnreadableError, clean
+from data_builders.documents.parts import (
+    ENDS_SENTENCE,
+    LIST_ITEM,
+    Block,
+    Layout,
+    Line,
+    Part,
+    Report,
+    UnreadableError,
+    clean,
+)
 from data_builders.documents.tables import Cell, Grid, make_table
 
 if TYPE_CHECKING:
@@ -83,14 +93,6 @@ def _own_title(metadata: dict[str, Any]) -> str:
     title = metadata.get("Title")
     title = " ".join(clean(title).split()) if isinstance(title, str) else ""
     return "" if _JUNK_TITLE.search(title) else title
-
-
-@dataclass
-class Layout:
-    """Counts flows and paragraphs through a document, so that each has a number of its own."""
-
-    flow: int = 0
-    paragraph: int = 0
 
 
 def _page_parts(page: Page, layout: Layout, ocr: Ocr, report: Report) -> list[Part]:

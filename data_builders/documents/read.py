@@ -15,7 +15,7 @@ from data_builders.documents.chunks import Chunk, chunk_blocks
 from data_builders.documents.parts import Document, Part, Report, UnreadableError
 
 if TYPE_CHECKING:
-    from data_builders.sources.documents import DocumentsSettings
+    from data_builders.sources.documents_settings import DocumentsSettings
 
 SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 """Kinds of files that are read."""

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from data_builders.manifest import Tally
 from data_builders.sources.beir import Beir, BeirSettings
-from data_builders.sources.documents import Documents, DocumentsSettings
+from data_builders.sources.documents import Documents
+from data_builders.sources.documents_settings import DocumentsSettings
 from data_builders.sources.files import FORMATS, FileSource, FileSourceSettings
 from data_builders.sources.hub import Hub, HubSettings
 from data_builders.sources.invented_world import InventedWorld, InventedWorldSettings
