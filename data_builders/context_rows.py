@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +39,9 @@ def single_rows(split: Split, plan: Plan, tally: Tally) -> Iterator[ContextRow]:
 
 def plan_rows(split: Split, plan: Plan, tally: Tally) -> list[Turn]:
     """Return which questions get a context, in the order they are written and trained; composing may be spread out."""
-    turns = list(_turns(split, plan, tally))
+    sources = rows_by_source(split, plan, tally)
+    turns = list(_turns(split, plan, sources))
+    note_unasked(split, sources, {row for row, _ in turns}, tally)
     last = max(1, len(turns) - 1)
     return [Turn(row, turn, place / last if plan.training else 1.0) for place, (row, turn) in enumerate(turns)]
 
@@ -62,8 +64,7 @@ def row_id(question: str, turn: int) -> str:
 # which questions, how often
 
 
-def _turns(split: Split, plan: Plan, tally: Tally) -> Iterator[tuple[int, int]]:
-    sources = rows_by_source(split, plan, tally)
+def _turns(split: Split, plan: Plan, sources: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, int]]:
     once = once_each({name: len(rows) for name, rows in sources.items()}, plan.weights)
     pace = once if plan.cap is None else endless_pace(once, plan.weights)
     endless = mixed((pace[name], _passes(split, plan.seed, rows)) for name, rows in sources.items() if pace[name])
@@ -89,6 +90,15 @@ def rows_by_source(split: Split, plan: Plan, tally: Tally) -> dict[str, list[int
     for row in rows:
         found.setdefault(split.sources[row], []).append(row)
     return dict(sorted(found.items()))
+
+
+def note_unasked(split: Split, sources: Mapping[str, Sequence[int]], asked: Collection[int], tally: Tally) -> None:
+    """Tally the questions that the plan asks nowhere, since a cap or the weights of data sets leave no turn to them."""
+    for name, rows in sources.items():
+        left = [row for row in rows if row not in asked]
+        if left:
+            of = f" of {name}" if name else ""
+            tally.drop(f"questions{of} that get no context (weights, cap)", len(left), split.ids[left[0]])
 
 
 def once_each(sizes: dict[str, int], weights: Mapping[str, float | None]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from data_builders.context_rows import (
     coverage_order,
     endless_pace,
     note,
+    note_unasked,
     once_each,
     passes,
     plan_rows,
@@ -186,7 +187,7 @@ def plan_shared(split: Split, plan: Plan, tally: Tally) -> Iterator[SharedTurn]:
         done = state.done
         state.turn[done >= due] = -1
         if not (done < due).any() or number == plan.cap:
-            return
+            return note_unasked(split, sources, set(np.flatnonzero(state.asked).tolist()), tally)
         lag = np.where(done < due, (done + 0.5) / np.maximum(pace, 1e-9), np.inf)
         progress = number / max(1, plan.cap - 1) if plan.cap is not None else float(done.sum() / due.sum())
         yield _plan_one(state, *next(seeds[int(lag.argmin())]), progress if plan.training else 1.0)

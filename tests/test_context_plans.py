@@ -141,6 +141,29 @@ def test_weights_are_kept_in_every_beginning_and_no_question_comes_twice() -> No
     assert all(abs(order[:end].count("a") - 0.75 * end) <= 1 for end in range(41))
 
 
+def test_questions_that_get_no_context_are_counted() -> None:
+    tally, weights = Tally(), {"a": 3.0, "b": 1.0}
+    turns(ring(30, 40), plan_of(weights=weights), tally)
+    assert tally.dropped == {"questions of b that get no context (weights, cap)": 30}  # 30 of a bring 10 of b
+
+    tally = Tally()
+    turns(ring(30, 40), plan_of(weights=weights, epochs=2), tally)  # the second pass takes 10 others of b
+    assert tally.dropped == {"questions of b that get no context (weights, cap)": 20}
+
+    tally = Tally()
+    turns(ring(20), plan_of(cap=5), tally)
+    assert tally.dropped == {"questions that get no context (weights, cap)": 15}
+
+
+@pytest.mark.parametrize("cap", [None, 3])
+def test_shared_contexts_and_what_gets_none_are_all_questions(cap: int | None) -> None:
+    split, tally = ring(12, 40), Tally()
+    plan = plan_of(cap=cap, weights={"a": 1.0, "b": 1.0}, questions_per_context=3)
+    asked = {row for planned in plan_shared(split, plan, tally) for row in planned.questions}
+    assert len(asked) < 52
+    assert tally.dropped.total() == 52 - len(asked)
+
+
 def test_data_set_without_a_weight_stays_whole_beside_weighted_ones() -> None:
     split = ring(30, 40, 7)
     order = sources_of(split, [one.row for one in turns(split, plan_of(weights={"a": 3, "b": 1, "c": None}))])
