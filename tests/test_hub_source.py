@@ -184,6 +184,11 @@ class TestColumns:
             ({"docs": ["a"], "gold": True}, {"gold": "gold"}, "gold names true"),
             ({"docs": ["a", "b"], "t": ["A"]}, {"title": "t"}, "t has 1 titles for 2 passages"),
             ({"docs": [{"text": "a"}]}, {}, "docs has fields: name the one with the text, for example docs.text"),
+            (
+                {"docs": ["a"], "answers": {"text": ["x"], "answer_start": [3]}},
+                {},
+                "answers has fields: name the one with the text, for example answers.text",
+            ),
             ({"docs": [None]}, {}, "docs is null, not a text"),
             ({"docs": ["a"], "f": [1, 0]}, {"is_gold": "f"}, "f is [1, 0], not true or false for each of 1 passages"),
             ({"docs": ["a"], "question": {"text": "?"}}, {}, 'question is {"text": "?"}, not a text'),

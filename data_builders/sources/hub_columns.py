@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -87,10 +87,6 @@ def _inside(value: Any, steps: list[str], path: str) -> Any:
     return _inside(value[steps[0]], steps[1:], path)
 
 
-def _names(fields: Iterable[str]) -> str:
-    return ", ".join(name if name.isprintable() else repr(name) for name in fields)
-
-
 def _text(row: dict[str, Any], path: str) -> str:
     return text_of({path: value_at(row, path)}, path)
 
@@ -103,6 +99,7 @@ def _texts(row: dict[str, Any], paths: Columns | None) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for path in (paths,) if isinstance(paths, str) else paths or ():
         flat = [item for item in _flat(value_at(row, path)) if item is not None and item != ""]
+        _refuse_fields(flat, path)
         flat = [("no", "yes")[item] if isinstance(item, bool) else item for item in flat]
         found |= dict.fromkeys(texts_of({path: flat}, path))
     return tuple(found)
@@ -127,10 +124,14 @@ def _passages(columns: HubColumns, row: dict[str, Any]) -> list[Passage]:
 def _contexts(value: Any, path: str) -> list[str]:
     """Return passages; each may be a list of sentences."""
     items = value if isinstance(value, list) else [] if value is None else [value]
-    if items and isinstance(items[0], dict):
-        raise BadRow(path, f"has fields: name the one with the text, for example {path}.{next(iter(items[0]), 'text')}")
+    _refuse_fields(items, path)
     passages = [" ".join(part.strip() for part in item) if _is_texts(item) else item for item in items]
     return [text_of({path: passage}, path) for passage in passages]
+
+
+def _refuse_fields(items: list[Any], path: str) -> None:
+    if items and isinstance(items[0], dict):
+        raise BadRow(path, f"has fields: name the one with the text, for example {path}.{next(iter(items[0]), 'text')}")
 
 
 def _is_texts(value: Any) -> bool:
