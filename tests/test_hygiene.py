@@ -98,6 +98,11 @@ class TestSplits:
         assert '10 of them stay together (10 share a gold document "same")' in tally.advice[0]
         assert "data.splits.by" in tally.advice[0]
 
+    def test_few_questions_that_share_nothing_are_no_reason_for_advice(self):
+        tally = Tally()
+        split_of([about(f"q{i}", f"d{i}") for i in range(5)], tally, test=0.1)
+        assert tally.advice == []
+
     def test_near_duplicate_questions_stay_together(self):
         wording = "when was the old bridge over the river in the town of {} built"
         questions = [Asked(f"q{i}", wording.format("Lom" if i % 2 else "Tarn"), documents=(f"d{i}",)) for i in range(8)]

@@ -235,7 +235,7 @@ def _advise(
     whole = sum(map(len, groups))
     shares = {"test": settings.test, "validation": settings.validation}
     for name, share in shares.items():
-        if share and len(largest) > share * whole:
+        if share and len(largest) > max(1, share * whole):
             (kind, value), amount = Counter(key for place in largest for key in keys[place]).most_common(1)[0]
             got = sum(splits[place] == name for group in groups for place in group)
             shown = "" if kind == "question" else f' "{value.split(chr(31))[-1][:60]}"'
