@@ -67,6 +67,12 @@ class TestBestKind:
         verdict = check_path(write("file.jsonl", {**OWN, "document": "pump.pdf", "quote": "since 1932"}))[0]
         assert verdict.settings == {"kind": "documents", "path": "FOLDER", "questions": "file.jsonl"}
 
+    def test_some_questions_about_documents_may_name_none(self, here):
+        rows = {**OWN, "document": "pump.pdf"}, {"question": "Who leads it?", "answers": []}
+        verdict = check_path(write("file.jsonl", *rows))[0]
+        assert (verdict.kind, verdict.fits) == ("documents (questions)", True)
+        assert best(write("others.jsonl", rows[1], {**rows[1], "answers": ["Ada"]})) == "jsonl"
+
     def test_a_list_in_one_document_is_read_too(self, here):
         Path("file.json").write_text(json.dumps([OWN, OWN], indent=2))
         assert best(Path("file.json")) == "jsonl"
@@ -121,6 +127,11 @@ class TestFolders:
         (verdict,) = check_path(Path("set"))
         assert not verdict.fits
         assert "queries.jsonl" in verdict.reason
+
+    def test_a_flashrag_folder_is_no_broken_beir_folder(self, here):
+        write("set/corpus.jsonl", {"id": "0", "contents": "Aldern bridge\nIt was opened in 1932."})
+        write("set/test.jsonl", {"id": "test_0", "question": "When was it opened?", "golden_answers": ["1932"]})
+        assert check_path(Path("set"))[0].settings["corpus_path"] == "set/corpus.jsonl"
 
     def test_documents_are_counted_by_ending_without_papers_about_the_data(self, here):
         for name in ("docs/a.PDF", "docs/b.md", "docs/in/c.md", "docs/README.md", "docs/.git/d.md"):

@@ -142,7 +142,7 @@ def _file(path: Path, whole: Path) -> Iterator[Verdict]:
 
 def _folder(path: Path) -> Iterator[Verdict]:
     endings = Counter(_endings(path))
-    if any((path / f"corpus.jsonl{zipped}").is_file() for zipped in ("", ".gz")):
+    if _is_beir(path):
         yield _beir(path)
         return
     rows = [file for file in sorted(path.iterdir()) if _is_rows(file)]
@@ -162,6 +162,15 @@ def _folder(path: Path) -> Iterator[Verdict]:
             f"{path} holds no rows or tables ({', '.join(TABLES)}) and no documents ({', '.join(SUFFIXES)}): "
             "name the file or folder with your data."
         )
+
+
+def _is_beir(folder: Path) -> bool:
+    """Tell a BEIR folder, one that lacks a file too, from others with a corpus.jsonl (FlashRAG)."""
+    here = {name for name in ("corpus", "queries") for end in ("", ".gz") if (folder / f"{name}.jsonl{end}").is_file()}
+    if "corpus" not in here:
+        return False
+    first = next(json_rows(beir_file(folder, "corpus")), None)
+    return "queries" in here or (isinstance(first, dict) and "_id" in first)
 
 
 def _is_rows(file: Path) -> bool:
@@ -236,7 +245,8 @@ def _rows(path: Path) -> Iterator[Verdict]:
         if isinstance(rows, RagFtError):
             yield Verdict(format_.kind, settings, reason="it is one JSON document, not rows")
         else:
-            yield _parsed(format_, rows, settings, path)
+            verdict = _parsed(format_, rows, settings, path)
+            yield _about_documents(verdict) if format_ is _ASKED else verdict
 
 
 def _candidates(path: str) -> Iterator[tuple[Format, dict[str, Any]]]:
@@ -256,10 +266,16 @@ def _candidates(path: str) -> Iterator[tuple[Format, dict[str, Any]]]:
 def _asked(row: dict[str, Any], place: Place) -> Iterator[Question]:
     """Yield a question about documents; what it names in them stands as evidence, its passages are found later."""
     for asked in documents.parse_question(row, place):
-        if not asked.wanted:
-            raise BadRow("document", "is missing, and so is quote")
         named = (GoldEvidence(wanted.document, wanted.quote, wanted.reason) for wanted in asked.wanted)
         yield replace(asked.question, evidence=tuple(named))
+
+
+def _about_documents(verdict: Verdict) -> Verdict:
+    """Refuse rows of which none names a document or a quote: they may be questions about anything."""
+    if any(isinstance(record, Question) and record.evidence for record in verdict.records):
+        return verdict
+    reason = verdict.reason or "no row names a document or a quote"
+    return replace(verdict, fitting=0, reason=reason, records=())
 
 
 _ASKED = replace(documents.QUESTIONS, parse=_asked)
