@@ -70,11 +70,15 @@ def _left_out(tally: Tally) -> Iterator[str]:
     """Yield reasons with how many, and as many of the first ids as the line has room for."""
     samples = {}
     for reason in tally.dropped:
-        ids = [textwrap.shorten(printable(one), _SAMPLE, placeholder="...") for one in tally.samples.get(reason, [])]
+        ids = [_short(printable(one)) for one in tally.samples.get(reason, [])]
         room = WIDTH - len(reason) - 12
         fitting = [one for place, one in enumerate(ids) if len(", ".join(ids[: place + 1])) <= room]
         samples[reason] = f": {', '.join(fitting or ids[:1])}" if ids else ""
     yield from (f"  {line}" for line in _numbers(dict(sorted(tally.dropped.items())), samples))
+
+
+def _short(id_: str) -> str:
+    return id_ if len(id_) <= _SAMPLE else f"{id_[: _SAMPLE - 3]}..."
 
 
 def _section(name: str, value: Mapping[Any, Any]) -> Iterator[str]:

@@ -66,7 +66,7 @@ def test_unknown_and_repeated_passages_are_counted(tmp_path: Path) -> None:
     run = run_of(tmp_path / "a.run", "q Q0 x 1 9 t\nq Q0 a 2 1 t\nq Q0 b 3 2 t\nq Q0 a 4 3 t\nr Q0 y 1 1 t\n")
     found, report = searched(run, corpus("a", "b"), tmp_path / "index", "q", "r")
     assert found == [(["a", "b"], [3.0, 2.0]), ([], [])]
-    assert "2 are not in the passages this split searches and are left out (such as x, y)" in report
+    assert "2 not in the passages this split searches are left out (such as x, y)" in report
     assert "1 named twice" in report
     run = run_of(tmp_path / "b.run", "q Q0 x 1 9 t\n")
     assert "must name passages by the ids of data.sources" in searched(run, corpus("a"), tmp_path / "index", "q")[1]
@@ -141,7 +141,7 @@ def test_a_sources_own_ranking_keeps_its_order_even_where_scores_disagree(tmp_pa
     path = rankings_of(tmp_path, Ranking("q1", "dpr", ("b", "x", "a"), (1.0, 5.0, 2.0)), Ranking("q2", "dpr", (), ()))
     found, report = searched(source(path), corpus("a", "b"), tmp_path / "index", "q1", "q2", "q3")
     assert found == [(["b", "a"], [1.0, 2.0]), ([], []), ([], [])]
-    assert report.startswith("  dpr: 1 questions, 3 passages ranked; 1 are not in")
+    assert report.startswith("  dpr: 1 questions, 3 passages ranked\n    1 not in")
 
 
 def test_several_rankings_of_a_question_are_fused_or_chosen_by_name(tmp_path: Path) -> None:

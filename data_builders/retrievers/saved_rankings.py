@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from data_builders.corpus import Corpus, map_table
 from data_builders.files import atomic_path
 from data_builders.retrievers import Found, Query
+from data_builders.step_report import printable
 
 FILE = "rankings.arrow"
-_SAMPLES = 3
+_SAMPLES = 2
 _ROW = np.dtype(
     [
         ("question", np.int32),
@@ -76,17 +77,15 @@ class Collected:
 
     def summary(self, name: str) -> str:
         """Return what a person should know, once all rows were taken."""
-        parts = [f"{len(self._questions)} questions, {self._named} passages ranked"]
+        lines = [f"  {name}: {len(self._questions):,} questions, {self._named:,} passages ranked"]
         if self._repeated:
-            parts.append(f"{self._repeated} named twice for a question, the better place counts")
+            lines.append(f"    {self._repeated:,} named twice for a question, the better place counts")
         if self._unknown:
-            such = ", ".join(self._samples)
-            parts.append(
-                f"{self._unknown} are not in the passages this split searches and are left out (such as {such})"
-            )
+            such = printable(", ".join(self._samples))
+            lines.append(f"    {self._unknown:,} not in the passages this split searches are left out (such as {such})")
         if self._named and self._unknown == self._named:
-            parts.append("the run must name passages by the ids of data.sources; see them with `rag-ft inspect`")
-        return f"  {name}: " + "; ".join(parts)
+            lines.append("    the run must name passages by the ids of data.sources; data/clean of the run holds them")
+        return "\n".join(lines)
 
 
 def _first_mentions(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
