@@ -15,7 +15,7 @@ _BORDER = re.compile(
     r"|\n+(?=[ \t]*(?:[-*+\u2022]|\d{1,3}[.)])[ \t])"  # the next item of a list
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(\[\"'\u201c\u2018])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|Sr|Jr|St|vs|etc|e\.g|i\.e|cf|ca|Fig|Figs|Eq|No|Nos|Vol|pp|"
+    r"(?<![^\s(\[\"'\u201c\u2018])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|Sr|Jr|St|vs|etc|e\.g|i\.e|cf|ca|Fig|Figs|Eq|No|Nos|Vol|pp|"
     r"p|al|Inc|Ltd|Co|Corp|approx|z\.B|d\.h|bzw|Nr|Abb|(?:[A-Z]\.)+[A-Z])\.$"
 )
 

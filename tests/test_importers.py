@@ -67,6 +67,7 @@ def test_squad_paragraphs_of_articles_with_the_same_title_have_ids_of_their_own(
     ("text", "answer", "quote"),
     [
         ("He met J. R. Hale. Then he left.", "Hale", "He met J. R. Hale."),
+        ("They met. Dr. J. R. Hale left. He ran.", "Hale", "Dr. J. R. Hale left."),
         ("It cost 3.5 million. Then 4.", "3.5 million", "It cost 3.5 million."),
         ('He said "no." She left.', "She", "She left."),
         ("它在1932年建成。后来毁了。", "1932年", "它在1932年建成。"),
