@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,7 +69,8 @@ class Executor:
 def _mapped(pool: ProcessPoolExecutor, ahead: int, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     waiting: deque[Future[Any]] = deque()
     for item in items:
-        waiting.append(pool.submit(work, item))
+        with _interrupts_held_back():
+            waiting.append(pool.submit(work, item))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -142,7 +144,9 @@ def _finished(shards: Shards, pending: Sequence[int], executor: Executor) -> Ite
 def _in_processes(shards: Shards, pending: Sequence[int], workers: int) -> Iterator[int]:
     pool = _pool(workers, shards)
     try:
-        for done in as_completed([pool.submit(_write_shard, number) for number in pending]):
+        with _interrupts_held_back():
+            running = [pool.submit(_write_shard, number) for number in pending]
+        for done in as_completed(running):
             yield done.result()
     except BrokenProcessPool as error:
         raise _died() from error
@@ -154,6 +158,22 @@ def _pool(workers: int, shards: Shards | None) -> ProcessPoolExecutor:
     from multiprocessing import get_context
 
     return ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker, initargs=(shards,))
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait while processes start. They inherit that, also before their first line of Python has run.
+
+    A terminal sends Ctrl-C to every process. Only the parent hears it then; its processes end the shards they are at.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _died() -> RagFtError:
@@ -170,6 +190,7 @@ def _start_worker(shards: Shards | None) -> None:
     """Keep the job for this process's life, on one thread, and end with the parent even if that was killed."""
     global _SHARDS
     _SHARDS = shards
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pa.set_cpu_count(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
