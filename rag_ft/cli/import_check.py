@@ -53,7 +53,7 @@ def _page(path: Path, verdicts: list[Verdict]) -> Iterator[str]:
 def _headline(path: Path, best: Verdict) -> str:
     name = escaped(str(path), 3 * _WIDTH)
     if best.fits:
-        looked = f" ({best.rows} rows looked at)" if best.rows else ""
+        looked = f" ({best.rows} row{'s' * (best.rows != 1)} looked at)" if best.rows else ""
         return f"{name} fits kind {best.kind}{looked}"
     if best.fitting:
         some = f"{best.fitting} of {best.rows} rows"
