@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -96,13 +96,12 @@ class PoolJob:
         corpus = opened.corpus
         asked = [question_of(row) for row in opened.questions.slice(start, stop - start).to_pylist()]
         found = {name: read_found(path, start, stop) for name, path in self.found.items()}
-        golds = self._positions(corpus, [question.gold for question in asked])
-        others = self._positions(corpus, [question.alternatives for question in asked])
         rows: list[int] = []
         pools: list[list[Entry]] = []
         for number, question in enumerate(asked):
             own = {name: parts[number] for name, parts in found.items()}
-            entries = self._pool(question, own, (golds[number], others[number]), tally)
+            annotated = opened.gold.of_row(start + number), opened.alternatives.of_row(start + number)
+            entries = self._pool(question, own, annotated, tally)
             if entries is not None:
                 rows.append(start + number)
                 pools.append(entries)
@@ -113,13 +112,10 @@ class PoolJob:
             corpus = Corpus.open(self.asked.passages)
             rescoring = self.judging.guard.cross_encoder
             model = CrossEncoderGuard(rescoring) if rescoring is not None else None
-            self._opened = _Opened(corpus, pq.read_table(self.asked.questions), Lookups.of(corpus), model)
+            questions = pq.read_table(self.asked.questions)
+            gold, others = (_Named.of(corpus, questions[name]) for name in ("gold", "alternatives"))
+            self._opened = _Opened(corpus, questions, gold, others, Lookups.of(corpus), model)
         return self._opened
-
-    def _positions(self, corpus: Corpus, groups: Sequence[Sequence[str]]) -> list[list[int]]:
-        flat = corpus.positions(pa.array([id_ for group in groups for id_ in group], pa.string())).tolist()
-        borders = np.cumsum([0, *map(len, groups)])
-        return [[p for p in flat[borders[i] : borders[i + 1]] if p >= 0] for i in range(len(groups))]
 
     def _pool(
         self, question: Question, found: dict[str, Found], annotated: tuple[list[int], list[int]], tally: Tally
@@ -176,11 +172,31 @@ class PoolJob:
 
 
 @dataclass(frozen=True)
+class _Named:
+    """Positions of the passages that questions name, looked up once for all of them: a look-up costs a whole corpus."""
+
+    borders: np.ndarray[Any, Any]
+    positions: np.ndarray[Any, Any]
+
+    @classmethod
+    def of(cls, corpus: Corpus, ids: pa.ChunkedArray) -> _Named:
+        """Look up a column of lists of ids."""
+        lists = ids.combine_chunks()
+        return cls(lists.offsets.to_numpy(), corpus.positions(lists.values))
+
+    def of_row(self, row: int) -> list[int]:
+        """Return where the passages of one question are, those that are there at all."""
+        return [p for p in self.positions[self.borders[row] : self.borders[row + 1]].tolist() if p >= 0]
+
+
+@dataclass(frozen=True)
 class _Opened:
     """What a process opens once."""
 
     corpus: Corpus
     questions: pa.Table
+    gold: _Named
+    alternatives: _Named
     lookups: Lookups
     model: CrossEncoderGuard | None
 

@@ -135,8 +135,12 @@ def found_table(found: Sequence[Found]) -> pa.Table:
 
 
 def read_found(path: Path, start: int, stop: int) -> list[Found]:
-    """Return what a retriever found for a range of questions."""
-    rows = pq.read_table(path).slice(start, stop - start)
+    """Return what a retriever found for a range of questions, reading only the row groups that hold it."""
+    file = pq.ParquetFile(path)
+    borders = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))])
+    stop = min(stop, int(borders[-1]))
+    first, last = int(np.searchsorted(borders, start, "right")) - 1, int(np.searchsorted(borders, stop))
+    rows = file.read_row_groups(range(first, last)).slice(start - int(borders[first]), stop - start)
     columns = [rows[name].combine_chunks() for name in FOUND_SCHEMA.names]
     positions, scores = (column.values.to_numpy() for column in columns)
     return [Found(positions[low:high], scores[low:high]) for low, high in pairwise(columns[0].offsets.to_numpy())]

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from own_rows import Left, asked, passage, rows_recipe, run
 from small_builds import hashes, ran
 from test_pools import trec
@@ -16,8 +22,8 @@ from tiny_world import corpus_of
 from data_builders.errors import RagFtError
 from data_builders.files import file_hash
 from data_builders.records import read_context_rows, read_pools
-from data_builders.retrieval import prepare_index, read_found
-from data_builders.retrievers import Retriever
+from data_builders.retrieval import FOUND_SCHEMA, found_table, prepare_index, read_found
+from data_builders.retrievers import Found, Retriever
 
 PASSAGES = [
     passage(f"p{n}", f"The {word} of Aldern was made of {word} stone.") for n, word in enumerate(["red", "blue"])
@@ -194,6 +200,23 @@ def test_a_question_that_retrieval_cannot_read_is_asked_with_its_gold(tmp_path: 
     assert [(entry.id, entry.rank) for entry in pool.passages] == [("p0", 0)]
     asked_of = {one.id: row for row in read_context_rows(left.paths.labels["train"]) for one in row.questions}
     assert "p0" in {passage.id for passage in asked_of["odd"].passages}
+
+
+@given(st.lists(st.integers(0, 4), max_size=5), st.integers(0, 20), st.integers(0, 20))
+def test_a_range_of_what_was_found_is_read_over_the_borders_of_parts(sizes: list[int], one: int, other: int) -> None:
+    lists = [[number] * (number % 3) for number in range(sum(sizes))]  # some questions find nothing
+    found = [Found(np.array(ids, np.int32), np.array(ids, np.float32) / 2) for ids in lists]
+    start, stop = sorted((one, other))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "found.parquet"
+        with pq.ParquetWriter(path, FOUND_SCHEMA) as writer:
+            borders = np.cumsum([0, *sizes])
+            for low, high in pairwise(borders):
+                writer.write_table(found_table(found[low:high]))
+        read = read_found(path, start, stop)
+    assert [(row.positions.tolist(), row.scores.tolist()) for row in read] == [
+        (ids, [number / 2 for number in ids]) for ids in lists[start:stop]
+    ]
 
 
 def test_passages_that_nobody_asks_about_are_not_indexed(tmp_path: Path, cache: Path) -> None:
