@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_split import Ranked, split_of
 
-from data_builders.context_rows import Turn, compose_row, plan_rows, single_rows
-from data_builders.contexts import ContextsSettings, Plan
+from data_builders.context_rows import Turn, ask, compose_row, plan_rows, single_rows
+from data_builders.contexts import Case, ContextsSettings, Plan
 from data_builders.manifest import Tally
+from data_builders.mixing import mixed
 from data_builders.negatives import NegativesSettings
 from data_builders.ranked import Split
 from data_builders.records import ContextRow
@@ -48,6 +49,23 @@ def ring(*sizes: int, per_passage: int = 1, blank: int = 0) -> Split:
 
 def turns(split: Split, plan: Plan, tally: Tally | None = None) -> list[Turn]:
     return plan_rows(split, plan, tally or Tally())
+
+
+# what a row says of its question
+
+
+def test_a_question_is_answerable_where_all_its_gold_is_shown() -> None:
+    split = split_of(["a", "b", "c"], Ranked((0, 1), [0, 1, 2]))
+    for shown, gold, answerable in (((2, 0, 1), (1, 2), True), ((2, 0), (1,), False), ((2,), (), False)):
+        asked_there = ask(split, Case.of(split, 0), shown)
+        assert (asked_there.gold, asked_there.answerable) == (gold, answerable)
+
+
+def test_passages_outside_the_pool_are_read_for_the_answer() -> None:
+    split = split_of(["gold", "the answer stands here", "another answer", "nothing"], Ranked((0,), [0, 2], bearing={2}))
+    asked_there = ask(split, Case.of(split, 0), (3, 1, 0, 2))
+    assert asked_there.has_answer == (1, 3)
+    assert [found and found.rank for found in asked_there.retrieved] == [None, None, 1, 2]
 
 
 # one question, one context
@@ -123,6 +141,10 @@ def test_questions_with_answers_but_no_gold_are_left_out_and_counted() -> None:
 
 def sources_of(split: Split, rows: Sequence[int]) -> str:
     return "".join(split.sources[row] for row in rows)
+
+
+def test_a_mix_begins_as_sainte_lague_deals_seats() -> None:
+    assert "".join(mixed([(3, "aaaaaa"), (1, "bb")])) == "aabaaaba"  # 1/3, 1, 5/3 ... against 1, 3: ties to the first
 
 
 def test_data_sets_without_weights_are_taken_whole_and_spread_evenly() -> None:
@@ -238,6 +260,16 @@ def test_every_question_of_a_shared_context_keeps_hard_negatives_of_its_own(own:
             assert len(shown) >= own
     assert asked(rows) == dict.fromkeys(split.ids, 1)
     assert tally.counts["questions kept out of a shared context for want of hard negatives of their own"] > 0
+
+
+@pytest.mark.parametrize("pool", [Ranked((1,), [1, 0, 2], ("east",), bearing={0}), Ranked((1,), [1, 2], ("east",))])
+def test_a_question_joins_no_context_that_shows_its_answer_outside_gold(pool: Ranked) -> None:
+    # The second question's context shows the first one's gold p1 beside p0, which bears the first one's answer.
+    split, tally = split_of(["in the east", "east", "c"], pool, Ranked((0,), [0, 1, 2], ("west",))), Tally()
+    rows = shared(split, plan_of(questions_per_context=2, gold_probability=1.0), tally)
+    assert [[question.id for question in row.questions] for row in rows] == [["q1"], ["q0"]]
+    assert [passage.id for passage in rows[0].passages].count("p1") == 1
+    assert tally.counts["questions the guard kept out of a shared context"] == 1
 
 
 def test_hardness_is_reported_against_contexts_of_their_own() -> None:
