@@ -30,7 +30,7 @@ _COMPLETE = "complete.json"
 _DISK_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
-_VERSION = 1  # raise it when an index written before must not be read any more
+_VERSION = 2  # raise it when an index written before must not be read any more
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,18 @@ def test_korean_is_matched_by_content_morphemes(korean: Bm25, query: str, expect
     assert {position for position, _ in ranking(korean, query, 10)} == expected
 
 
+def test_korean_name_the_dictionary_does_not_know_is_found_whatever_its_particle() -> None:
+    pytest.importorskip("kiwipiepy", reason="Korean needs kiwipiepy")
+    texts = ["다론시의 인구는 3만 명이다.", "다른 시의 인구는 4만 명이다.", "강에는 다리가 둘 있다."]
+    assert search(texts, "다론시는 어디에 있습니까?", language="korean")[0][0] == 0
+
+
+def test_accents_do_not_keep_an_english_question_from_its_passage() -> None:
+    texts = ["Scott Gómez played for New Jersey.", "Scott Gordon coached."]
+    assert [position for position, _ in search(texts, "gomez", language="english")] == [0]
+    assert [position for position, _ in search(["Röntgen rays"], "Rontgen", language="none")] == []
+
+
 def test_korean_without_its_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kiwipiepy", None)  # what Python takes for "not installed"
     with pytest.raises(RagFtError, match=r'pip install "rag-ft\[korean\]"'):

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, takewhile
 from typing import Any
 
 from data_builders.errors import RagFtError
@@ -35,6 +36,7 @@ _STOP_WORDS = {  # the names of the lists in bm25s; it has none for arabic, finn
     "swedish": "STOPWORDS_SWEDISH",
     "turkish": "STOPWORDS_TURKISH",
 }
+_FOLDED = {"english"}  # where accents stand in names only, and who asks leaves them out: "gomez" finds "Gómez"
 # Sejong tags of what carries content: nouns, numerals, roots, digits, Latin and Chinese letters, and what could not be
 # analysed. Pronouns and bound nouns (것, 수) are left out, as stop words are elsewhere.
 _CONTENT = {"NNG", "NNP", "NR", "XR", "SN", "SL", "SH", "UN", "W_SERIAL", "W_URL", "W_EMAIL", "W_HASHTAG", "W_MENTION"}
@@ -62,13 +64,20 @@ def analysis(language: str) -> Analysis:
     """
     if language == "korean":
         return Analysis(_morphemes(), str)
-    signs = _SIGNS.get(language)
-    return Analysis(lambda texts: (_words(text, signs) for text in texts), _stemmed(language))
+    signs, folded = _SIGNS.get(language), language in _FOLDED
+    return Analysis(lambda texts: (_words(text, signs, folded) for text in texts), _stemmed(language))
 
 
-def _words(text: str, signs: dict[int, str | None] | None) -> list[str]:
+def _words(text: str, signs: dict[int, str | None] | None, folded: bool) -> list[str]:
     whole = unicodedata.normalize("NFKC", text)  # letters with loose accents, and the ligatures of PDF files
-    return _WORD.findall((whole.translate(signs) if signs else whole).lower())
+    words = _WORD.findall((whole.translate(signs) if signs else whole).lower())
+    return words if whole.isascii() or not folded else [_without_accents(word) for word in words]
+
+
+def _without_accents(word: str) -> str:
+    if word.isascii():
+        return word
+    return "".join(sign for sign in unicodedata.normalize("NFKD", word) if not unicodedata.combining(sign))
 
 
 def _stemmed(language: str) -> Callable[[str], str]:
@@ -91,10 +100,24 @@ def _morphemes() -> Callable[[Iterable[str]], Iterator[list[str]]]:
             "or take language: none, which matches words with their particles only."
         ) from error
     kiwi = Kiwi()
-    return lambda texts: (
-        [term for token in tokens if (term := _content(token))]
-        for tokens in kiwi.tokenize(unicodedata.normalize("NFKC", text) for text in texts)
-    )
+
+    def split(texts: Iterable[str]) -> Iterator[list[str]]:
+        normal = [unicodedata.normalize("NFKC", text) for text in texts]
+        for text, tokens in zip(normal, kiwi.tokenize(normal), strict=True):
+            yield [term for token in tokens if (term := _content(token))] + list(_names(text, tokens))
+
+    return split
+
+
+def _names(text: str, tokens: Iterable[Any]) -> Iterator[str]:
+    """Yield words of several morphemes as a whole, without their particles.
+
+    A name that the dictionary does not know is cut otherwise in every sentence; as a whole it is the same in all.
+    """
+    for _, word in groupby(tokens, key=lambda token: (token.sent_position, token.word_position)):
+        stem = list(takewhile(lambda token: not token.tag.startswith("J"), word))
+        if len(stem) > 1 and not any(token.tag[0] in "VES" for token in stem):
+            yield text[stem[0].start : stem[-1].end].lower()
 
 
 def _content(token: Any) -> str:
