@@ -164,7 +164,8 @@ def test_weights_are_kept_in_every_beginning_and_no_question_comes_twice() -> No
 
 
 def test_questions_that_get_no_context_are_counted() -> None:
-    tally, weights = Tally(), {"a": 3.0, "b": 1.0}
+    tally = Tally()
+    weights: dict[str, float | None] = {"a": 3.0, "b": 1.0}
     turns(ring(30, 40), plan_of(weights=weights), tally)
     assert tally.dropped == {"questions of b that get no context (weights, cap)": 30}  # 30 of a bring 10 of b
 
