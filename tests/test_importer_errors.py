@@ -195,7 +195,7 @@ BAD_FILES: dict[str, tuple[str, Any, str]] = {
     "a binary file": ("dpr", b"PAR1\x15\x04\x15\x00\xff\xfe\x00", "line 1 is not JSON"),
     "a binary file for a document": ("squad", b"\x00\x01\x02\xff" * 9000, "is not JSON"),
     "UTF-16": ("dpr", '{"question": "q"}'.encode("utf-16"), "line 1 is not JSON"),
-    "a table": ("flashrag", b"id,question\n1,when\n", "line 1 is not JSON"),
+    "a table": ("flashrag", b"id,question\n1,when\n", "with `rag-ft import-check FILE`"),
     "a pretty document for lines": ("dpr", b'{\n "data": []\n}', "line 1 is not JSON"),
     "a one-line document for lines": ("dpr", b'{"data": [{"title": "x"}]}', "row 1: positive_ctxs is missing"),
     "lines for a document": ("squad", b'{"id": "1", "question": "q"}\n{"id": "2"}\n', "row 1: paragraphs is missing"),

@@ -195,7 +195,8 @@ def _lines(path: Path, stream: IO[bytes]) -> Iterator[Any]:
             yield json.loads(line.decode())  # json alone would guess UTF-16 and then read half the lines
         except (ValueError, RecursionError) as error:
             raise RagFtError(
-                f"{path}, line {number} is not JSON: {error}. A file of rows has one JSON object a line."
+                f"{path}, line {number} is not JSON: {error}. A file of rows has one JSON object a line; see which "
+                "kind of source reads this file with `rag-ft import-check FILE`."
             ) from error
 
 
