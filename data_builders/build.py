@@ -113,7 +113,7 @@ def data_paths(folder: Path) -> DataPaths:
         passages={name: folder / f"clean/passages-{name}.arrow" for name in ("shared", *SPLITS)},
         rankings=folder / "clean/rankings.parquet",
         retrieval=folder / "retrieval",
-        questions={split: folder / f"clean/questions-{split}.parquet" for split in SPLITS},
+        questions={split: folder / f"clean/questions-{split}.arrow" for split in SPLITS},
         pools={split: folder / f"pools/{split}.parquet" for split in SPLITS},
         hits={split: folder / f"pools/{split}.arrow" for split in SPLITS},
         contexts={split: folder / f"contexts/{split}.parquet" for split in TRAINING_SPLITS},

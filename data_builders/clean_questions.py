@@ -17,9 +17,10 @@ from data_builders.corpus import Corpus
 from data_builders.errors import RagFtError
 from data_builders.files import seeded
 from data_builders.manifest import Tally
-from data_builders.records import Question, Ranking, question_of, read_rankings, write_records
+from data_builders.records import Question, Ranking
 from data_builders.sources.rows import SPLITS, Split
 from data_builders.steps import Bench
+from data_builders.tables import question_of, read_rankings, write_records
 from data_builders.text import answer_tokens
 
 LEFT_OUT = "-"

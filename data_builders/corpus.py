@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_builders.errors import RagFtError
 from data_builders.files import content_hash, file_hash
+from data_builders.mapped import map_table
 from data_builders.records import PASSAGE_SCHEMA, Passage
 
 BATCH_ROWS = 8192  # rows of one record batch of passages.arrow
@@ -101,16 +101,3 @@ class Corpus(Sequence[Passage]):
             low, high = max(start - first, 0), min(stop - first, batch.num_rows)
             if low < high:
                 yield batch, int(low), int(high)
-
-
-def map_table(path: Path) -> pa.Table:
-    """Memory-map an Arrow file.
-
-    Raises:
-        RagFtError: the file is missing or cannot be read.
-    """
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise RagFtError(f"cannot read {path}: {reason}. Build it again with `rag-ft build RECIPE`.") from error

@@ -10,14 +10,7 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 from data_builders.files import atomic_path
-from data_builders.records import (
-    SCHEMAS,
-    GoldEvidence,
-    Passage,
-    Question,
-    Ranking,
-    record_table,
-)
+from data_builders.records import SCHEMAS, GoldEvidence, Passage, Question, Ranking, record_table
 from data_builders.sources import Source
 from data_builders.sources.rows import SourceRecord
 from data_builders.steps import Bench, parquet_writer

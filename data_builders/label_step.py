@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from data_builders.labels.gold import GoldAbsent, label_rows
 from data_builders.manifest import Tally
 from data_builders.ranked import Annotations
-from data_builders.records import CONTEXT_SCHEMA, ContextRow, context_row_of, record_table
+from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
 from data_builders.steps import Bench
+from data_builders.tables import context_row_of
 
 
 def write_labels(contexts: Path, questions: Path, gold_absent: GoldAbsent, bench: Bench) -> None:

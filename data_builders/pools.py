@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from data_builders.corpus import Corpus
 from data_builders.executor import Executor
@@ -17,13 +17,15 @@ from data_builders.files import atomic_path
 from data_builders.guard import CROSS_ENCODER, CrossEncoderGuard, Lookups, guard_reasons
 from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
+from data_builders.mapped import MappedRows
 from data_builders.quality import advise_on_recall, count_quality, quality_report
 from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
-from data_builders.records import POOL_SCHEMA, Question, question_of
+from data_builders.records import POOL_SCHEMA, Question
 from data_builders.retrieval import SplitFiles, read_found
 from data_builders.retrievers import Found
 from data_builders.steps import Bench
+from data_builders.tables import question_of
 from data_builders.text import AnswerMatcher
 
 Gold = Literal["annotated", "answer_match"]
@@ -59,11 +61,15 @@ def write_pools(
     asked: SplitFiles, found: Mapping[str, Path], judging: Judging, bench: Bench, files: tuple[str, str]
 ) -> None:
     """Write the pools of a split: `files` are the table with texts and the numbers that composing contexts reads."""
-    rows = pq.read_metadata(asked.questions).num_rows
+    questions = MappedRows.open(asked.questions)
+    rows = len(questions)
     names = [*found, "rrf", MISSED]
     if judging.guard.cross_encoder is not None:  # one model in memory, with all threads to itself
         bench = Bench(bench.target, bench.parts, Executor(processes=1), bench.tally, bench.report)
-    job = PoolJob(asked, dict(found), judging, tuple(names))
+    corpus = Corpus.open(asked.passages)
+    gold, others = (Named.of(corpus, questions.column(name)) for name in ("gold", "alternatives"))
+    job = PoolJob(asked, dict(found), judging, tuple(names), gold, others)
+    del corpus
     with atomic_path(bench.target / files[1]) as temporary, hits_writer(temporary, names) as hits:
 
         def texts() -> Iterator[pa.Table]:
@@ -88,19 +94,21 @@ class PoolJob:
     found: dict[str, Path]
     judging: Judging
     retrievers: tuple[str, ...]
+    gold: Named
+    alternatives: Named
     _opened: _Opened | None = field(default=None, init=False)
 
     def run(self, start: int, stop: int, tally: Tally) -> pa.Table:
         """Return rows of both schemas, pools and hits, side by side; questions without gold are left out."""
         opened = self._open()
         corpus = opened.corpus
-        asked = [question_of(row) for row in opened.questions.slice(start, stop - start).to_pylist()]
+        asked = [question_of(row) for row in opened.questions.rows(start, stop)]
         found = {name: read_found(path, start, stop) for name, path in self.found.items()}
         rows: list[int] = []
         pools: list[list[Entry]] = []
         for number, question in enumerate(asked):
             own = {name: parts[number] for name, parts in found.items()}
-            annotated = opened.gold.of_row(start + number), opened.alternatives.of_row(start + number)
+            annotated = self.gold.of_row(start + number), self.alternatives.of_row(start + number)
             entries = self._pool(question, own, annotated, tally)
             if entries is not None:
                 rows.append(start + number)
@@ -112,9 +120,7 @@ class PoolJob:
             corpus = Corpus.open(self.asked.passages)
             rescoring = self.judging.guard.cross_encoder
             model = CrossEncoderGuard(rescoring) if rescoring is not None else None
-            questions = pq.read_table(self.asked.questions)
-            gold, others = (_Named.of(corpus, questions[name]) for name in ("gold", "alternatives"))
-            self._opened = _Opened(corpus, questions, gold, others, Lookups.of(corpus), model)
+            self._opened = _Opened(corpus, MappedRows.open(self.asked.questions), Lookups.of(corpus), model)
         return self._opened
 
     def _pool(
@@ -172,17 +178,20 @@ class PoolJob:
 
 
 @dataclass(frozen=True)
-class _Named:
-    """Positions of the passages that questions name, looked up once for all of them: a look-up costs a whole corpus."""
+class Named:
+    """Where the passages are that questions name, looked up once for all of them: a look-up reads a whole corpus."""
 
     borders: np.ndarray[Any, Any]
     positions: np.ndarray[Any, Any]
 
     @classmethod
-    def of(cls, corpus: Corpus, ids: pa.ChunkedArray) -> _Named:
+    def of(cls, corpus: Corpus, ids: pa.ChunkedArray) -> Named:
         """Look up a column of lists of ids."""
-        lists = ids.combine_chunks()
-        return cls(lists.offsets.to_numpy(), corpus.positions(lists.values))
+        lengths = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
+        return cls(
+            np.cumsum([0, *lengths]),
+            corpus.positions(pa.concat_arrays([pa.array([], pa.string()), *(part.flatten() for part in ids.chunks)])),
+        )
 
     def of_row(self, row: int) -> list[int]:
         """Return where the passages of one question are, those that are there at all."""
@@ -194,21 +203,20 @@ class _Opened:
     """What a process opens once."""
 
     corpus: Corpus
-    questions: pa.Table
-    gold: _Named
-    alternatives: _Named
+    questions: MappedRows
     lookups: Lookups
     model: CrossEncoderGuard | None
 
 
 def _excerpt(question: Question, corpus: Corpus, position: int) -> str:
     """Return what a person needs to judge the guard: the question, its answer and the passage around it."""
-    passage, answer = corpus[position], (question.answers or ("",))[0]
-    at = max(0, passage.text.lower().find(answer.lower()))
+    passage = corpus[position]
+    places = [(passage.text.casefold().find(answer.casefold()), answer) for answer in question.answers]
+    at, answer = next((place for place in places if place[0] >= 0), (0, ""))
     low, high = max(0, at - _SHOWN), at + len(answer) + _SHOWN
     text = " ".join(passage.text[low:high].split())
     around = f"{'...' if low else ''}{text}{'...' if high < len(passage.text) else ''}"
-    return f"{question.question} [{answer}] {passage.id} {passage.title}: {around}"
+    return f"{question.question} [{answer or ' / '.join(question.answers)}] {passage.id} {passage.title}: {around}"
 
 
 def _table(

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data_builders.corpus import Corpus, map_table
+from data_builders.corpus import Corpus
 from data_builders.errors import RagFtError
 from data_builders.hits import Hit
-from data_builders.records import Question, question_of
+from data_builders.mapped import MappedRows, map_table
+from data_builders.records import Question
+from data_builders.tables import question_of
 
 MISSED = "gold"  # the retriever named for a gold passage that no retriever found
 GUARDS = ("", "gold", "answer", "near_duplicate", "cross_encoder")
@@ -64,18 +65,19 @@ class Split:
 
     Args:
         corpus: the passages the split searches.
-        questions: the rows of its questions file.
+        questions: the rows of its questions file, mapped.
         hits: a table of `HITS_SCHEMA`, mapped; `row` points into `questions`.
     """
 
-    def __init__(self, corpus: Corpus, questions: pa.Table, hits: pa.Table) -> None:
+    def __init__(self, corpus: Corpus, questions: MappedRows, hits: pa.Table) -> None:
         self.corpus = corpus
         self._retrievers: list[str] = json.loads((hits.schema.metadata or {}).get(b"retrievers", b"[]"))
         batches = [batch for batch in hits.to_batches() if batch.num_rows]
         self._chunks = [_Chunk(batch) for batch in batches]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
-        self.questions = questions.take(hits["row"]).combine_chunks()
-        self.ids: list[str] = self.questions["id"].to_pylist()
+        self._questions = questions
+        self._rows = hits["row"].to_numpy()
+        self.ids: list[str] = questions.column("id").take(hits["row"]).to_pylist()
 
     @classmethod
     def open(cls, passages: Sequence[Path], questions: Path, hits: Path) -> Split:
@@ -84,12 +86,12 @@ class Split:
         Raises:
             RagFtError: a file is missing or does not belong to the others.
         """
-        table, found = pq.read_table(questions), map_table(hits)
-        if found.num_rows and found["row"][-1].as_py() >= table.num_rows:
+        asked, found = MappedRows.open(questions), map_table(hits)
+        if found.num_rows and found["row"][-1].as_py() >= len(asked):
             raise RagFtError(
                 f"{hits} and {questions} hold different questions. Build again with `rag-ft build RECIPE`."
             )
-        return cls(Corpus.open(passages), table, found)
+        return cls(Corpus.open(passages), asked, found)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,15 +99,15 @@ class Split:
     @cached_property
     def sources(self) -> list[str]:
         """The data set of every question."""
-        return self.questions["source"].to_pylist()
+        return self._questions.column("source").take(pa.array(self._rows)).to_pylist()
 
     def question(self, row: int) -> Question:
         """Return one question with its annotations."""
-        return question_of(self.questions.slice(row, 1).to_pylist()[0])
+        return question_of(self._questions.row(int(self._rows[row])))
 
     def answers(self, row: int) -> tuple[str, ...]:
         """Return the accepted answers of one question."""
-        return tuple(self.questions["answers"][row].as_py())
+        return tuple(self._questions.row(int(self._rows[row]))["answers"])
 
     def gold_of(self, row: int) -> tuple[int, ...]:
         """Return the positions of a question's gold passages."""
@@ -142,20 +144,20 @@ class Split:
 
 
 class Annotations:
-    """Questions by id, held in Arrow."""
+    """Questions by id, read from a mapped file."""
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._row = {name: row for row, name in enumerate(table["id"].to_pylist())}
+    def __init__(self, rows: MappedRows) -> None:
+        self._rows = rows
+        self._row = {name: row for row, name in enumerate(rows.column("id").to_pylist())}
 
     @classmethod
     def read(cls, path: Path) -> Annotations:
         """Read a questions file for looking questions up by id."""
-        return cls(pq.read_table(path).combine_chunks())
+        return cls(MappedRows.open(path))
 
     def question(self, question_id: str) -> Question:
         """Return one question with its annotations."""
-        return question_of(self._table.slice(self._row[question_id], 1).to_pylist()[0])
+        return question_of(self._rows.row(self._row[question_id]))
 
 
 def hits_schema(retrievers: Sequence[str]) -> pa.Schema:

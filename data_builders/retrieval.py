@@ -20,6 +20,7 @@ from data_builders.errors import RagFtError
 from data_builders.executor import Executor
 from data_builders.files import cache_folder, content_hash, write_json
 from data_builders.manifest import Tally
+from data_builders.mapped import MappedRows
 from data_builders.retrievers import Found, Query, Retriever, open_retriever
 from data_builders.retrievers.settings import RetrieverSettings
 from data_builders.steps import Bench
@@ -45,7 +46,7 @@ class SplitFiles:
 
 def search_split(settings: RetrieverSettings, depth: int, asked: SplitFiles, bench: Bench, file: str) -> None:
     """Search every question of a split with one retriever and write what it found, in the order of the questions."""
-    rows = pq.read_metadata(asked.questions).num_rows
+    rows = len(MappedRows.open(asked.questions))
     corpus, retriever = Corpus.open(asked.passages), open_retriever(settings, asked.rankings)
     index = prepare_index(retriever, corpus, bench.report) if rows else Path()
     job = SearchJob(settings, depth, asked, index)
@@ -103,21 +104,21 @@ class SearchJob:
     depth: int
     asked: SplitFiles
     index: Path
-    _opened: tuple[Retriever, pa.Table] | None = field(default=None, init=False)
+    _opened: tuple[Retriever, MappedRows] | None = field(default=None, init=False)
 
     def run(self, start: int, stop: int, tally: Tally) -> pa.Table:
         """Return positions and scores, a row per question."""
         retriever, questions = self._open()
-        rows = questions.slice(start, stop - start).to_pylist()
+        rows = questions.rows(start, stop)
         found = retriever.search([Query(row["id"], row["question"]) for row in rows], self.depth)
         tally.count("questions without any passage found", sum(not len(one.positions) for one in found))
         return found_table(found)
 
-    def _open(self) -> tuple[Retriever, pa.Table]:
+    def _open(self) -> tuple[Retriever, MappedRows]:
         if self._opened is None:
             retriever = open_retriever(self.settings, self.asked.rankings)
             retriever.open(Corpus.open(self.asked.passages), self.index)
-            self._opened = retriever, pq.read_table(self.asked.questions, columns=["id", "question"])
+            self._opened = retriever, MappedRows.open(self.asked.questions)
         return self._opened
 
 

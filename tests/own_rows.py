@@ -11,8 +11,9 @@ from data_builders.build import DataPaths, DataSettings, data_paths
 from data_builders.corpus import Corpus
 from data_builders.data_steps import data_steps
 from data_builders.executor import Executor
-from data_builders.records import Question, read_questions
+from data_builders.records import Question
 from data_builders.steps import run_steps
+from data_builders.tables import read_questions
 
 
 def lines(path: Path, rows: Iterable[Any]) -> str:

@@ -16,7 +16,7 @@ from tiny_model import contents, copied_run, leftovers, tiny_recipe, tiny_run, t
 
 from data_builders.build import data_paths
 from data_builders.errors import RagFtError
-from data_builders.records import read_context_rows
+from data_builders.tables import read_context_rows
 
 Verb = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
@@ -352,4 +352,4 @@ def test_an_interrupted_build_leaves_no_temporary_file_and_is_done_by_the_same_c
     assert code == 0
     assert "source: building" in out
     manifest = json.loads((tmp_path / "runs" / "tiny" / "data" / "source" / "manifest.json").read_text())
-    assert manifest["outputs"]["questions-train.parquet"]["rows"] == 24
+    assert manifest["outputs"]["questions-train.arrow"]["rows"] == 24

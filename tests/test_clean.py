@@ -13,7 +13,8 @@ from small_builds import hashes
 
 from data_builders.corpus import Corpus
 from data_builders.errors import RagFtError
-from data_builders.records import GoldEvidence, Question, Ranking, read_rankings
+from data_builders.records import GoldEvidence, Question, Ranking
+from data_builders.tables import read_rankings
 
 MILL = "The mill of Aldern grinds oats."
 LEFT_IN_PEACE: dict[str, Any] = {  # hygiene has its own tests; here it stays out of the way

@@ -18,11 +18,11 @@ from benchmarks.tables import TABLES, with_table
 from data_builders.build import DataSettings, build_data, data_paths
 from data_builders.errors import RagFtError
 from data_builders.manifest import Tally
-from data_builders.records import read_context_rows, read_questions
 from data_builders.sources import beir, documents, hub, jsonl
 from data_builders.sources.files import CORPORA, FORMATS
 from data_builders.sources.rows import parsed_rows
 from data_builders.step_report import report_lines
+from data_builders.tables import read_context_rows, read_questions
 from rag_ft.cli import VERBS, main
 from rag_ft.prompting.render import render_target
 from rag_ft.prompting.settings import PromptSettings

@@ -11,7 +11,7 @@ import yaml
 from tiny_model import tiny_recipe, tiny_run
 
 from data_builders.build import data_paths
-from data_builders.records import read_context_rows
+from data_builders.tables import read_context_rows
 from rag_ft.cli import main
 from rag_ft.recipe.load import load_recipe
 

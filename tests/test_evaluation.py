@@ -17,7 +17,8 @@ from tiny_model import copied_run, tiny_settings
 
 from data_builders.build import data_paths
 from data_builders.files import seeded
-from data_builders.records import Pool, PoolPassage, read_pools
+from data_builders.records import Pool, PoolPassage
+from data_builders.tables import read_pools
 from rag_ft.evaluation.grid import chosen_pools, points, recall_rows, sweep_context
 from rag_ft.evaluation.settings import EvaluationSettings
 

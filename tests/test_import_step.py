@@ -17,15 +17,8 @@ from data_builders import sources
 from data_builders.build import DataSettings, require_built
 from data_builders.errors import RagFtError
 from data_builders.import_step import signatures
-from data_builders.records import (
-    GoldEvidence,
-    Passage,
-    Question,
-    Ranking,
-    read_passages,
-    read_questions,
-    read_rankings,
-)
+from data_builders.records import GoldEvidence, Passage, Question, Ranking
+from data_builders.tables import read_questions, read_rankings, read_rows
 
 ROW = {
     "id": "q1",
@@ -46,7 +39,7 @@ ROW = {
 def read(folder: Path) -> tuple[list[Passage], list[Question], list[Ranking]]:
     source = folder / "source"
     return (
-        list(read_passages(source / "passages.parquet")),
+        [Passage(**row) for row in read_rows(source / "passages.parquet", Passage)],
         list(read_questions(source / "questions.parquet")),
         list(read_rankings(source / "rankings.parquet")),
     )
@@ -188,7 +181,7 @@ def test_a_file_of_an_evaluation_set_that_changes_redoes_the_cleaning(
     told = build(tmp_path / "data", held)
     assert "clean: building (a file of the source changed)" in told
     assert "source: unchanged" in told
-    assert sum(1 for _ in read_questions(tmp_path / "data/clean/questions-train.parquet")) == 1
+    assert sum(1 for _ in read_questions(tmp_path / "data/clean/questions-train.arrow")) == 1
     assert files["train"].is_file()
 
 

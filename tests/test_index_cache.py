@@ -21,9 +21,9 @@ from tiny_world import corpus_of
 
 from data_builders.errors import RagFtError
 from data_builders.files import file_hash
-from data_builders.records import read_context_rows, read_pools
 from data_builders.retrieval import FOUND_SCHEMA, found_table, prepare_index, read_found
 from data_builders.retrievers import Found, Retriever
+from data_builders.tables import read_context_rows, read_pools
 
 PASSAGES = [
     passage(f"p{n}", f"The {word} of Aldern was made of {word} stone.") for n, word in enumerate(["red", "blue"])

@@ -18,8 +18,9 @@ from test_guard import reference_scores, write_model
 
 from data_builders.ranked import Split
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
-from data_builders.records import Pool, PoolPassage, Retrieved, read_pools
+from data_builders.records import Pool, PoolPassage, Retrieved
 from data_builders.retrievers import Found
+from data_builders.tables import read_pools
 
 BRIDGE = "The bridge of Aldern leads over the river Ruhne near the old mill and was opened in the summer"
 PASSAGES = [

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from data_builders.corpus import Corpus
 from data_builders.errors import RagFtError
-from data_builders.records import PASSAGE_SCHEMA, Ranking, write_records
+from data_builders.records import PASSAGE_SCHEMA, Ranking
 from data_builders.retrievers import Query
 from data_builders.retrievers.rankings import SourceRanking, TrecRun
 from data_builders.retrievers.settings import SourceRankingSettings, TrecRunSettings
+from data_builders.tables import write_records
 
 
 def corpus(*ids: str) -> Corpus:

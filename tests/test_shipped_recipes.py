@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import recipe_files as files
 
-from data_builders.records import read_context_rows
+from data_builders.tables import read_context_rows, read_questions
 from rag_ft.cli import main
 from rag_ft.prompting.render import render_prompt, render_target
 from rag_ft.recipe.load import load_recipe
@@ -243,8 +243,8 @@ class TestOwnDocuments:
     def test_documents_of_the_test_train_nothing(self, own_documents):
         gold = {}
         for split in ("train", "validation", "test"):
-            table = pq.read_table(own_documents.data / f"clean/questions-{split}.parquet").to_pylist()
-            gold[split] = {passage.split("#")[0] for question in table for passage in question["gold"]}
+            asked = read_questions(own_documents.data / f"clean/questions-{split}.arrow")
+            gold[split] = {passage.split("#")[0] for question in asked for passage in question.gold}
         assert {split: bool(names) for split, names in gold.items()} == {
             "train": True,
             "validation": True,

@@ -15,9 +15,7 @@ from tiny_world import TinyWorld
 from data_builders import sources
 from data_builders.build import DataSettings
 from data_builders.errors import RagFtError
-from data_builders.records import (
-    Question,
-)
+from data_builders.records import Question
 
 
 @pytest.mark.usefixtures("tiny")
@@ -189,7 +187,7 @@ def test_unusable_questions_are_counted_named_and_left_out(tmp_path: Path, monke
     monkeypatch.setitem(sources._SOURCES, "invented_world", Faulty)
     build(tmp_path, settings())
     manifest = json.loads((tmp_path / "clean/manifest.json").read_text())
-    assert manifest["outputs"]["questions-train.parquet"]["rows"] == 13
+    assert manifest["outputs"]["questions-train.arrow"]["rows"] == 13
     assert manifest["dropped"] == {
         "questions whose gold passage is not in the corpus of their split": 3,
         "questions with a quote that is not in their gold passage": 3,

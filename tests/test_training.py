@@ -15,11 +15,8 @@ from tiny_model import TEMPLATES, tiny_tokenizer
 from token_rows import asked, encoder, passage, row
 
 from data_builders.errors import RagFtError
-from data_builders.records import (
-    ContextRow,
-    check_context_row,
-    write_records,
-)
+from data_builders.records import ContextRow, check_context_row
+from data_builders.tables import write_records
 from rag_ft.models.settings import LoraSettings
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.neutralise import control_tokens

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from tiny_world import corpus_of
 
+from data_builders.mapped import MappedRows
 from data_builders.ranked import GUARDS, HITS_SCHEMA, Split
 from data_builders.records import QUESTION_SCHEMA, Question
 
@@ -66,6 +67,6 @@ def split_of(texts: Sequence[str], *questions: Ranked) -> Split:
     schema = HITS_SCHEMA.with_metadata({"retrievers": json.dumps(names)})
     return Split(
         corpus_of(list(texts)),
-        pa.Table.from_pylist(asked, schema=QUESTION_SCHEMA),
+        MappedRows(pa.Table.from_pylist(asked, schema=QUESTION_SCHEMA)),
         pa.Table.from_pylist(hits, schema=schema),
     )

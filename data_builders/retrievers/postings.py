@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_builders.corpus import map_table
+from data_builders.mapped import map_table
 
 Array = np.ndarray[Any, Any]
 Weigh = Callable[[Array, Array, Array], Array]

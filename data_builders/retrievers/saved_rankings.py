@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_builders.corpus import Corpus, map_table
+from data_builders.corpus import Corpus
 from data_builders.files import atomic_path
+from data_builders.mapped import map_table
 from data_builders.retrievers import Found, Query
 from data_builders.step_report import printable
 

@@ -20,7 +20,7 @@ def run(
     from rich.console import Console
 
     from data_builders.build import data_paths, require_built
-    from data_builders.records import read_context_rows
+    from data_builders.tables import read_context_rows
     from rag_ft.models.load import load_tokenizer
     from rag_ft.models.weights import resolve_weights
     from rag_ft.prompting.encode import Encoder

@@ -10,7 +10,9 @@ from typing import Any
 from data_builders.build import data_paths, require_built
 from data_builders.errors import RagFtError
 from data_builders.files import content_hash, file_hash, write_json
-from data_builders.records import Pool, read_pools, read_questions
+from data_builders.progress import Progress
+from data_builders.records import Pool
+from data_builders.tables import read_pools, read_questions
 from rag_ft.evaluation.grid import Point, chosen_pools, points, recall_rows
 from rag_ft.evaluation.predictions import Prediction, PredictionStore
 from rag_ft.evaluation.scores import score_predictions
@@ -20,7 +22,6 @@ from rag_ft.generation.choose import choose_engine
 from rag_ft.memory import give_back
 from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
 from rag_ft.models.weights import Weights, resolve_weights
-from data_builders.progress import Progress
 from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
 from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.prompting.parse import parse_output
@@ -86,7 +87,9 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     pools = chosen_pools(read_pools(data_paths(run.data).pools["test"]), recipe.evaluation.questions, recipe.seed)
     pools = chosen_pools(pools, limit, recipe.seed)
     if not pools:
-        raise RagFtError("there is no question to evaluate. See the split report of `rag-ft build RECIPE` and data.splits.")
+        raise RagFtError(
+            "there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits."
+        )
     return _Setup(recipe, run, weights, encoder, contract, pools, _evidence(run, pools), report)
 
 

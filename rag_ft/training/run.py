@@ -16,7 +16,8 @@ from typing import Any
 from data_builders.build import data_paths, require_built
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
-from data_builders.records import ContextRow, read_context_rows
+from data_builders.records import ContextRow
+from data_builders.tables import read_context_rows
 from rag_ft.models.adapters import naming_a_full_disk, save_checked
 from rag_ft.models.load import dtype_name, load_model, load_tokenizer
 from rag_ft.models.segment_tree import allows_trees
