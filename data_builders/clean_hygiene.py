@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from data_builders.hygiene.decontamination import Fingerprints, contaminations
 from data_builders.hygiene.duplicates import repeated_questions
 from data_builders.hygiene.settings import HygieneSettings, SplitsSettings
 from data_builders.hygiene.splits import asked, assign_splits
+from data_builders.import_step import FILES
 from data_builders.manifest import Tally
-from data_builders.records import Passage, Question
+from data_builders.records import Passage, Question, Ranking
 from data_builders.sources import open_source
 from data_builders.sources.rows import SPLITS
+from data_builders.tables import read_rankings
 
 _BATCH = 2000
 
@@ -51,7 +53,8 @@ def apply_hygiene(asking: Asking, paths: DataPaths, aliases: Aliases, hygiene: H
     searched[""] = [*paths.passages.values()]
     clean = _Clean(asking, {split: Corpus.open(files) for split, files in searched.items()}, aliases)
     rows = asking.rows("", *SPLITS)
-    facts = [asked(question, map(_with_document, gold)) for question, gold in _with_gold(clean, rows)]
+    tops = _tops(asking, rows, paths.raw / FILES[Ranking])
+    facts = [asked(question, map(_with_document, gold)) for question, gold in _with_passages(clean, rows, tops)]
     if hygiene.same.repeated_questions == "drop":
         repeated = repeated_questions(facts, tally)
         for row, again in zip(rows, repeated, strict=True):
@@ -62,6 +65,24 @@ def apply_hygiene(asking: Asking, paths: DataPaths, aliases: Aliases, hygiene: H
     for row, split in zip(rows, decided, strict=True):
         asking.splits[row] = split or LEFT_OUT
     _decontaminate(clean, hygiene, tally)
+
+
+def _tops(asking: Asking, rows: Sequence[int], rankings: Path) -> dict[str, str]:
+    """Return, for questions annotated as unanswerable, the passage that their source ranks first.
+
+    It is what such a question was written about (SQuAD 2.0), so it tells the document to keep together.
+    """
+    blank = {question.id for question in asking.questions(rows) if not question.answers and not question.gold}
+    if not blank:
+        return {}
+    return {one.question: one.passages[0] for one in read_rankings(rankings) if one.question in blank and one.passages}
+
+
+def _with_passages(
+    clean: _Clean, rows: Sequence[int], tops: Mapping[str, str]
+) -> Iterator[tuple[Question, list[Passage]]]:
+    """Yield questions with the passages they are about: gold, or what `tops` names."""
+    return _with_gold(clean, rows, lambda question: question.gold or tuple(filter(None, [tops.get(question.id)])))
 
 
 def _with_document(passage: Passage) -> Passage:
@@ -107,23 +128,28 @@ def _texts(clean: _Clean, rows: Sequence[int]) -> Iterator[tuple[str, list[str]]
         yield question.question, [passage.text for passage in gold]
 
 
-def _with_gold(clean: _Clean, rows: Sequence[int]) -> Iterator[tuple[Question, list[Passage]]]:
-    """Yield questions with those of their gold passages that are there; undecided questions look in every split."""
+def _gold(question: Question) -> tuple[str, ...]:
+    return question.gold
+
+
+def _with_gold(
+    clean: _Clean, rows: Sequence[int], named: Callable[[Question], tuple[str, ...]] = _gold
+) -> Iterator[tuple[Question, list[Passage]]]:
+    """Yield questions with those of the passages they name that are there; undecided ones look in every split."""
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         questions = list(clean.asking.questions(batch))
         gold: list[list[Passage]] = [[] for _ in batch]
         splits = [clean.asking.splits[row] for row in batch]
         for split in set(splits):
-            _find_gold(clean, split, [place for place, own in enumerate(splits) if own == split], questions, gold)
+            places = [place for place, own in enumerate(splits) if own == split]
+            _find(clean, split, {place: named(questions[place]) for place in places}, gold)
         yield from zip(questions, gold, strict=True)
 
 
-def _find_gold(
-    clean: _Clean, split: str, places: Sequence[int], questions: Sequence[Question], gold: list[list[Passage]]
-) -> None:
+def _find(clean: _Clean, split: str, ids: Mapping[int, Iterable[str]], gold: list[list[Passage]]) -> None:
     corpus = clean.corpora[split]
-    named = [(place, id_) for place in places for id_ in stayed(questions[place].gold, split, clean.aliases)]
+    named = [(place, id_) for place, own in ids.items() for id_ in stayed(own, split, clean.aliases)]
     positions = corpus.positions(pa.array([id_ for _, id_ in named], pa.string())).tolist()
     for (place, _), position in zip(named, positions, strict=True):
         if position >= 0:

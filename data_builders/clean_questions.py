@@ -24,6 +24,7 @@ from data_builders.tables import question_of, read_rankings, write_records
 from data_builders.text import answer_tokens
 
 LEFT_OUT = "-"
+_STRICTEST = ("test", "validation", "train", "")  # which copy of a question stays
 _BATCH = 2000
 
 
@@ -36,24 +37,29 @@ class Asking:
 
     @classmethod
     def read(cls, path: Path, tally: Tally) -> Asking:
-        """Read what the sources gave; a question that comes again under its id is left out.
+        """Read what the sources gave; of a question that comes again under its id the test's copy is kept.
 
         Raises:
             RagFtError: two different questions have one id.
         """
         table = pq.read_table(path).combine_chunks()
         asking = cls(table, table["split"].to_pylist())
+        ids, texts = table["id"].to_pylist(), table["question"].to_pylist()
+        order = sorted(range(len(ids)), key=lambda row: (_STRICTEST.index(asking.splits[row]), row))
         first: dict[str, str] = {}
-        for row, (id_, text) in enumerate(zip(table["id"].to_pylist(), table["question"].to_pylist(), strict=True)):
-            if id_ not in first:
-                first[id_] = text
-            elif first[id_] == text:
-                asking.drop(row, "questions that came again", tally)
-            else:
+        for row in order:
+            known = first.setdefault(ids[row], texts[row])
+            if known != texts[row]:
                 raise RagFtError(
-                    f'two different questions have the id {id_}: "{first[id_]}" and "{text}". '
-                    "Give every question its own id in the source's data."
+                    f'two different questions have the id {ids[row]}: "{known}" and "{texts[row]}". Give every '
+                    "question its own id in the source's data; where ids count the rows of several files, make each "
+                    "file a source of its own, whose name then stands before its ids."
                 )
+        kept: set[str] = set()
+        for row in order:
+            if ids[row] in kept:
+                asking.drop(row, "questions that came again", tally)
+            kept.add(ids[row])
         return asking
 
     def rows(self, *splits: str) -> list[int]:
@@ -108,6 +114,12 @@ def write_questions(
         file = paths.questions[split]
         kept = (_settled(question, split, aliases) for question in asking.questions(asking.rows(split)))
         bench.tally.rows[file.name] = write_records(file, Question, _measured(kept, bench.tally))
+    if not asking.rows(*SPLITS):
+        told = [f"{reason} ({n})" for reason, n in bench.tally.dropped.most_common() if "question" in reason]
+        raise RagFtError(
+            f"none of {asking.table.num_rows} questions is left to train or test on: {', '.join(told[:3])}. See what a "
+            "file holds with `rag-ft import-check FILE`; the passages that questions name must come from a source too."
+        )
 
 
 def _beyond(asking: Asking, rows: list[int], most: int | None, seed: int) -> list[int]:

@@ -69,7 +69,7 @@ def advise(settings: DataSettings, tally: Tally) -> None:
             "or raise data.depth and data.negatives.rank_high."
         )
     asked = tally.quantiles().get("questions per context", {}).get("mean", 0)
-    if asked < settings.contexts.questions_per_context / 2:
+    if 0 < asked < settings.contexts.questions_per_context / 2:
         tally.advice.append(
             f"Contexts serve {asked:g} questions on average, not {settings.contexts.questions_per_context}: "
             "raise data.contexts.passages or set a cap in data.contexts.contexts."

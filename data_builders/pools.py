@@ -17,7 +17,7 @@ from data_builders.files import atomic_path
 from data_builders.guard import CROSS_ENCODER, CrossEncoderGuard, Lookups, guard_reasons
 from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
-from data_builders.mapped import MappedRows
+from data_builders.mapped import MappedRows, map_table
 from data_builders.quality import advise_on_recall, count_quality, quality_report
 from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
@@ -40,11 +40,16 @@ _SHOWN = 60  # characters of a passage shown on either side of what the guard sa
 
 @dataclass(frozen=True)
 class Judging:
-    """How pools are made of what was found. `gold` says where gold comes from for questions without annotated gold."""
+    """How pools are made of what was found.
+
+    `gold` says where gold comes from for questions without annotated gold; `held_out` are positions of passages that
+    may not become gold so, since a question of the test or of validation has them as gold.
+    """
 
     ranking: InterleaveSettings | RrfSettings
     guard: GuardSettings
     gold: Gold
+    held_out: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ def write_pools(
         report = quality_report(quality)
         bench.tally.counts[f"retrieval of {asked.split}"] = report
         advise_on_recall(report, asked.split, bench.tally)
+
+
+def gold_in(hits: Path) -> frozenset[int]:
+    """Return the positions of all gold passages of a split's pools."""
+    return frozenset(map_table(hits)["gold"].combine_chunks().flatten().to_pylist())
 
 
 @dataclass
@@ -134,6 +144,9 @@ class PoolJob:
             gold = [one.passage for one, bears in zip(placed, bearing, strict=True) if bears][:1]
             if self.judging.gold == "annotated" or not gold:
                 tally.drop("questions without gold that retrieval found no answer for", 1, question.id)
+                return None
+            if gold[0] in self.judging.held_out:
+                tally.drop("questions whose gold, found by its answer, is that of a held-out question", 1, question.id)
                 return None
             tally.count("questions whose gold is the best passage that bears the answer", 1)
         known = {one.passage for one in placed}

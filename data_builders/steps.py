@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from data_builders.errors import RagFtError
 from data_builders.executor import Executor, Job, Shards, run_shards
@@ -93,20 +95,42 @@ def run_steps(
     The executor (by default processes on every core) decides how long it takes, never what comes out.
 
     Raises:
-        RagFtError: the folder cannot be written.
+        RagFtError: the folder cannot be written, or another build is writing it.
     """
-    for step in steps:
-        target = folder / step.name
-        identity = _identity(step, seed, folder)
-        outside = step.outside()
-        reason = why_stale(target, identity, step.files, outside)
-        if reason is None:
-            report(f"{step.name}: unchanged")
-            continue
-        report(f"{step.name}: building ({reason})")
-        parts = target / f".parts-{content_hash([identity.fingerprint, outside])}"
-        bench = Bench(target, parts, executor or Executor(), Tally(), report)
-        _run(step, identity, bench, outside)
+    with _alone(folder):
+        for step in steps:
+            _bring_up_to_date(step, seed, folder, report, executor or Executor())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system gives back whatever becomes of this process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise RagFtError(
+            f"another build is writing {folder}. Wait until it has ended, or choose another folder with name=NAME."
+        ) from None
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _bring_up_to_date(step: Step, seed: int, folder: Path, report: Callable[[str], None], executor: Executor) -> None:
+    target = folder / step.name
+    identity, outside = _identity(step, seed, folder), step.outside()
+    reason = why_stale(target, identity, step.files, outside)
+    if reason is None:
+        report(f"{step.name}: unchanged")
+        return
+    report(f"{step.name}: building ({reason})")
+    parts = target / f".parts-{content_hash([identity.fingerprint, outside])}"
+    _run(step, identity, Bench(target, parts, executor, Tally(), report), outside)
 
 
 def first_stale(steps: Sequence[Step], seed: int, folder: Path) -> str | None:
@@ -127,26 +151,47 @@ def _identity(step: Step, seed: int, folder: Path) -> Identity:
 
 def _run(step: Step, identity: Identity, bench: Bench, outside: dict[str, Any]) -> None:
     started, tally = time.monotonic(), bench.tally
-    _clear(bench)
-    step.work(bench)
-    seconds = time.monotonic() - started
-    write_manifest(bench.target, identity, tally, seconds, outside)
+    with _manifest_aside(bench):
+        step.work(bench)
+        seconds = time.monotonic() - started
+        write_manifest(bench.target, identity, tally, seconds, outside)
     shutil.rmtree(bench.parts, ignore_errors=True)
+    for path in [*bench.target.glob("*.parquet"), *bench.target.glob("*.arrow")]:
+        path.unlink() if path.name not in step.files else None
     bench.report(f"{step.name}: done in {seconds:.1f} s")
     for line in report_lines(tally):
         bench.report(f"  {line}")
 
 
-def _clear(bench: Bench) -> None:
-    """Remove the manifest first, so that a crash leaves none beside half the files; then what the step left before.
+@contextmanager
+def _manifest_aside(bench: Bench) -> Iterator[None]:
+    """Work without a manifest, so that a kill leaves none beside half the files.
 
-    Parts of this very step, from a run that was killed, stay: their folder is named after all they depend on.
+    A user's mistake brings the old one back: what it tells of stands as long as no file was replaced, and it knows
+    their hashes.
+    """
+    manifest, aside = bench.target / MANIFEST, bench.target / f".{MANIFEST}.before"
+    _clear(bench)
+    if manifest.exists():
+        manifest.replace(aside)
+    try:
+        yield
+    except RagFtError:
+        if aside.exists():
+            aside.replace(manifest)
+        raise
+    aside.unlink(missing_ok=True)
+
+
+def _clear(bench: Bench) -> None:
+    """Remove what a run that was killed left half done.
+
+    Parts of this very step stay: their folder is named after all they depend on.
     """
     target = bench.target
     try:
         target.mkdir(parents=True, exist_ok=True)
-        (target / MANIFEST).unlink(missing_ok=True)
-        for path in [*target.glob("*.parquet"), *target.glob("*.arrow"), *target.glob(".*.tmp")]:
+        for path in [*target.glob(".*.tmp"), *target.glob(".*.before")]:
             path.unlink(missing_ok=True)
         for folder in target.glob(".parts-*"):
             if folder != bench.parts:
@@ -154,6 +199,10 @@ def _clear(bench: Bench) -> None:
         for path in bench.parts.glob("**/.*.tmp"):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise RagFtError(
-            f"cannot write {target}: {error.strerror}. Make the folder writable or choose another with runs_dir=PATH."
-        ) from error
+        raise _cannot_write(target, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> RagFtError:
+    return RagFtError(
+        f"cannot write {folder}: {error.strerror}. Make the folder writable or choose another with runs_dir=PATH."
+    )

@@ -145,7 +145,7 @@ class TestJsonl:
         )
         expected = f"p-{content_hash(['T', 'A.'])}"
         assert records[0].id == expected
-        assert (records[1].id, records[1].gold) == (f"q-{content_hash(['When?'])}", (expected,))
+        assert (records[1].id, records[1].gold) == (f"q-{content_hash(['When?', 'x'])}", (expected,))
 
     @pytest.mark.parametrize(
         ("fields", "expected"),

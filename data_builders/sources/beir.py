@@ -20,8 +20,8 @@ from data_builders.sources.rows import (
     RowSettings,
     SourceRecord,
     Split,
-    json_rows,
-    parsed_rows,
+    parsed_file,
+    setting,
     text_lines,
     text_of,
 )
@@ -102,7 +102,7 @@ class Beir:
             yield replace(record, answers=known, gold=gold, alternatives=ids[len(gold) :], split=split)
 
     def _parsed(self, path: Path, format_: Format, tally: Tally) -> Iterator[SourceRecord]:
-        return parsed_rows(json_rows(path), format_, (self._name, path), self._settings.bad_rows, tally)
+        return parsed_file(format_, (self._name, path), self._settings.bad_rows, tally)
 
     def _judgements(self, tally: Tally) -> dict[str, _Judged]:
         judged: dict[str, _Judged] = {}
@@ -133,7 +133,7 @@ class Beir:
             return {}
         path = Path(self._settings.answers).expanduser()
         if not path.is_file():
-            raise RagFtError(f"data.sources.{self._name}.answers: there is no file {path}. Give the path of your data.")
+            raise RagFtError(f"{setting(self._name, 'answers')}: there is no file {path}. Give the path of your data.")
         found = self._parsed(path, ANSWERS, tally)
         return {record.id: record.answers for record in found if isinstance(record, Question)}
 

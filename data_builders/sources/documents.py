@@ -24,9 +24,9 @@ from data_builders.sources.rows import (
     Place,
     SourceRecord,
     hashed_id,
-    json_rows,
-    parsed_rows,
+    parsed_file,
     rows_of,
+    setting,
     shown,
     split_files,
     text_of,
@@ -104,8 +104,8 @@ class Documents:
         settings = self._settings
         if settings.questions is None:
             return
-        for _, path in split_files(settings.questions, f"data.sources.{self._name}.questions"):
-            rows = parsed_rows(json_rows(path), QUESTIONS, (self._name, path), settings.bad_rows, tally)
+        for _, path in split_files(settings.questions, setting(self._name, "questions")):
+            rows = parsed_file(QUESTIONS, (self._name, path), settings.bad_rows, tally)
             yield from cast("Iterator[Asked]", rows)
 
     def _advise(self, problems: Counter[str], tally: Tally) -> None:
@@ -114,7 +114,7 @@ class Documents:
         if not problems:
             return
         tally.advice.append(
-            f"data.sources.{self._name}: {tally.dropped[SKIPPED]} PDF pages without text, in {problems.total()} files, "
+            f"{setting(self._name)}: {tally.dropped[SKIPPED]} PDF pages without text, in {problems.total()} files, "
             f"were not read: {'; '.join(sorted(problems))}. Install tesseract with the languages "
             f"{self._settings.ocr_languages} (Debian: apt install tesseract-ocr tesseract-ocr-LANGUAGE) "
             "and set ocr: auto, or leave them out."
@@ -150,7 +150,7 @@ def list_files(settings: DocumentsSettings, name: str, tally: Tally) -> list[tup
     """
     from data_builders.documents.read import SUFFIXES
 
-    root, key = Path(settings.path).expanduser(), f"data.sources.{name}"
+    root, key = Path(settings.path).expanduser(), setting(name)
     if not root.is_dir():
         raise RagFtError(f"{key}.path: there is no folder {settings.path} (seen from {Path.cwd()}). Give your folder.")
     found: list[tuple[Path, str]] = []
@@ -192,7 +192,7 @@ def parse_question(row: dict[str, Any], place: Place) -> Iterator[Asked]:
     if answers is None:
         raise BadRow("answers", "is missing")
     question = Question(
-        id=optional_text(row, "id") or hashed_id("q", text),
+        id=optional_text(row, "id") or hashed_id("q", text, *answers),
         question=text,
         answers=answers,
         gold=(),

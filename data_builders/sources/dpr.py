@@ -40,7 +40,10 @@ def parse(row: dict[str, Any], place: Place) -> Iterator[SourceRecord]:
     lists = {field: listed(row, field) for field in _FIELDS}
     entries = [entry for field in _FIELDS for entry in lists[field]]
     yield from distinct(entries)
-    id_, positives = first_text(row, _IDS) or hashed_id("q", question), ids_of(distinct(lists["positive_ctxs"]))
+    id_, positives = (
+        first_text(row, _IDS) or hashed_id("q", question, *answers),
+        ids_of(distinct(lists["positive_ctxs"])),
+    )
     yield Question(id_, question, answers, positives[:1], source=place.source, alternatives=positives[1:])
     yield from ranking_of(id_, entries)
 

@@ -12,7 +12,7 @@ from data_builders.sources.kilt import KILT, KNOWLEDGE_SOURCE, KiltSettings
 from data_builders.sources.lost_in_the_middle import LOST_IN_THE_MIDDLE, LostInTheMiddleSettings
 from data_builders.sources.raft import RAFT, RaftSettings
 from data_builders.sources.rgb import RGB, RgbSettings
-from data_builders.sources.rows import Format, Mapper, SourceRecord, json_rows, parsed_rows, read_files, split_files
+from data_builders.sources.rows import Format, Mapper, SourceRecord, parsed_file, read_files, setting, split_files
 from data_builders.sources.squad import SQUAD, SquadSettings
 
 FileSourceSettings = (
@@ -53,6 +53,6 @@ class FileSource:
         if settings.kind in CORPORA:
             field, format_ = CORPORA[settings.kind]
             files = getattr(settings, field)
-            for _, path in split_files(files, f"data.sources.{name}.{field}") if files else ():
-                yield from parsed_rows(json_rows(path), format_, (name, path), settings.bad_rows, tally)
+            for _, path in split_files(files, setting(name, field)) if files else ():
+                yield from parsed_file(format_, (name, path), settings.bad_rows, tally)
         yield from read_files(FORMATS[settings.kind], settings, name, tally)

@@ -37,7 +37,7 @@ def parse(row: dict[str, Any], place: Place) -> Iterator[SourceRecord]:
     if not answer:
         raise BadRow("answer", "is empty")
     facts = _facts(row, sentences)
-    id_ = first_text(row, ("_id", "id")) or hashed_id("q", question)
+    id_ = first_text(row, ("_id", "id")) or hashed_id("q", question, answer)
     yield Question(
         id=id_,
         question=question,

@@ -51,7 +51,7 @@ def parse_columns(columns: HubColumns, row: dict[str, Any], place: Place) -> Ite
     answers = _texts(row, columns.answers)
     answerable = columns.answers is None or bool(answers)
     yield Question(
-        id=_text(row, columns.id) if columns.id else hashed_id("q", text),
+        id=_text(row, columns.id) if columns.id else hashed_id("q", text, *answers),
         question=text,
         answers=answers,
         gold=tuple(passages[number].id for number in _gold(columns, row, passages)) if answerable else (),

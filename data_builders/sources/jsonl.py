@@ -19,10 +19,10 @@ from data_builders.sources.rows import (
     SourceRecord,
     Split,
     hashed_id,
-    json_rows,
-    parsed_rows,
+    parsed_file,
     read_files,
     rows_of,
+    setting,
     shown,
     split_files,
     text_of,
@@ -78,9 +78,9 @@ class Jsonl:
             yield replace(record, split="") if shared and isinstance(record, Passage) else record
 
     def _all(self, tally: Tally) -> Iterator[SourceRecord]:
-        settings, key = self._settings, f"data.sources.{self._name}.passages"
+        settings, key = self._settings, setting(self._name, "passages")
         for _, path in split_files(settings.passages, key) if settings.passages else ():
-            yield from parsed_rows(json_rows(path), PASSAGES, (self._name, path), settings.bad_rows, tally)
+            yield from parsed_file(PASSAGES, (self._name, path), settings.bad_rows, tally)
         yield from read_files(QUESTIONS, settings, self._name, tally)
 
 
@@ -171,7 +171,7 @@ def _question(row: dict[str, Any], embedded: list[_Embedded], source: str) -> Qu
     if not answerable:  # what stands there nevertheless is plausible, not right (SQuAD 2.0)
         answers, gold, evidence = (), (), ()
     return Question(
-        id=optional_text(row, "id") or hashed_id("q", text),
+        id=optional_text(row, "id") or hashed_id("q", text, *(answers or ())),
         question=text,
         answers=answers or (),
         gold=gold or tuple(dict.fromkeys(item.passage_id for item in evidence)),

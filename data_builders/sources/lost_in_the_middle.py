@@ -40,7 +40,7 @@ def parse(row: dict[str, Any], place: Place) -> Iterator[SourceRecord]:
     ]
     annotated = [] if flagged else [_annotated(row)]
     yield from dict.fromkeys([*distinct(entries), *annotated])
-    id_, gold = first_text(row, ("id",)) or hashed_id("q", question), ids_of([*flagged, *annotated])
+    id_, gold = first_text(row, ("id",)) or hashed_id("q", question, *answers), ids_of([*flagged, *annotated])
     yield Question(id_, question, answers, gold[:1], source=place.source, alternatives=gold[1:])
     yield from ranking_of(id_, entries)
 

@@ -37,7 +37,7 @@ def parse(row: dict[str, Any], place: Place) -> Iterator[SourceRecord]:
     reasoning, mark, answer = reasoned.rpartition(_MARK)
     if not mark or not answer.strip():
         raise BadRow("cot_answer", f"has no {_MARK} with an answer after it")
-    id_ = first_text(row, ("id",)) or hashed_id("q", question)
+    id_ = first_text(row, ("id",)) or hashed_id("q", question, answer.strip())
     yield Question(
         id=id_,
         question=question,

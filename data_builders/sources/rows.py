@@ -29,6 +29,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SourceRecord = Passage | Question | Ranking
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """Like `map`: results in order, perhaps computed in several processes."""
+BROKEN = object()
+"""Stands for a line that is not JSON."""
 Files = str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -101,10 +103,20 @@ def read_files(format_: Format, settings: FileSettings, name: str, tally: Tally)
     Raises:
         RagFtError: a file is missing or unreadable, or a row does not fit and `bad_rows` is `stop`.
     """
-    for split, path in split_files(settings.path, f"data.sources.{name}.path"):
-        for record in parsed_rows(json_rows(path, format_.items), format_, (name, path), settings.bad_rows, tally):
+    for split, path in split_files(settings.path, setting(name, "path")):
+        for record in parsed_file(format_, (name, path), settings.bad_rows, tally):
             own = split if settings.corpus == "by_split" or not isinstance(record, Passage) else ""
             yield replace(record, split=own) if own and not isinstance(record, Ranking) else record
+
+
+def parsed_file(format_: Format, where: tuple[str, Path], bad_rows: str, tally: Tally) -> Iterator[SourceRecord]:
+    """Parse a file of rows; `where` is (name of the data set, file). With `skip` a line that is no JSON is a bad row.
+
+    Raises:
+        RagFtError: the file is unreadable, or a row does not fit and `bad_rows` is `stop`.
+    """
+    rows = json_rows(where[1], format_.items, keep_broken=bad_rows == "skip")
+    yield from parsed_rows(rows, format_, where, bad_rows, tally)
 
 
 def parsed_rows(
@@ -115,6 +127,8 @@ def parsed_rows(
     number = 0
     for number, row in enumerate(rows, start=1):
         try:
+            if row is BROKEN:
+                raise BadRow("not JSON", "as it stands")
             if not isinstance(row, dict):
                 raise BadRow("the row", f"is {shown(row)}, not an object with fields")
             yield from list(format_.parse(row, Place(name, path.name, number)))
@@ -133,6 +147,12 @@ def _refusal(path: Path, number: int, error: BadRow, format_: Format) -> str:
         f"{path}, row {number}: {error.field} {error.problem}. A row of kind {format_.kind} is, for example: {right} "
         "Mend the row, set bad_rows: skip to leave such rows out, or see `rag-ft import-check FILE`."
     )
+
+
+def setting(name: str, *fields: str) -> str:
+    """Return the key of a source's setting, for messages; evaluation sets are called `decontaminate.NAME`."""
+    head = "data" if name.startswith("decontaminate.") else "data.sources"
+    return ".".join([head, name, *fields])
 
 
 def split_files(path: Any, key: str) -> Iterator[tuple[str, Path]]:
@@ -159,8 +179,10 @@ def _matching(name: str, key: str) -> list[Path]:
     return found
 
 
-def json_rows(path: Path, items: str = "item") -> Iterator[Any]:
+def json_rows(path: Path, items: str = "item", keep_broken: bool = False) -> Iterator[Any]:
     """Stream the rows of a file: JSON Lines, or one JSON document whose rows are at `items` (ijson's notation).
+
+    With `keep_broken` a line that is not JSON is a row too, `BROKEN`; a document that is not JSON is an error always.
 
     Raises:
         RagFtError: the file cannot be read or is not JSON; the message names the line where there are lines.
@@ -169,7 +191,7 @@ def json_rows(path: Path, items: str = "item") -> Iterator[Any]:
         if _is_one_document(stream, items):
             yield from _items(path, stream, items)
         else:
-            yield from _lines(path, stream)
+            yield from _lines(path, stream, keep_broken)
 
 
 def _items(path: Path, stream: IO[bytes], items: str) -> Iterator[Any]:
@@ -187,13 +209,16 @@ def _items(path: Path, stream: IO[bytes], items: str) -> Iterator[Any]:
         raise RagFtError(f'{path} has no rows under "{key}": it is a file of another kind, or empty. Change `kind`.')
 
 
-def _lines(path: Path, stream: IO[bytes]) -> Iterator[Any]:
+def _lines(path: Path, stream: IO[bytes], keep_broken: bool) -> Iterator[Any]:
     for number, line in enumerate(stream, start=1):
         if not line.strip():
             continue
         try:
             yield json.loads(line.decode())  # json alone would guess UTF-16 and then read half the lines
         except (ValueError, RecursionError) as error:
+            if keep_broken:
+                yield BROKEN
+                continue
             raise RagFtError(
                 f"{path}, line {number} is not JSON: {error}. A file of rows has one JSON object a line; see which "
                 "kind of source reads this file with `rag-ft import-check FILE`."
@@ -239,7 +264,7 @@ def _is_one_document(stream: Any, items: str) -> bool:
 
 
 def hashed_id(letter: Literal["p", "q"], *texts: str) -> str:
-    """Return the id of a passage (p: title and text) or question (q: its text) whose row names none."""
+    """Return the id of a passage (p: title and text) or question (q: it and its answers) whose row names none."""
     return f"{letter}-{content_hash(texts)}"
 
 
