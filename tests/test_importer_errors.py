@@ -133,6 +133,25 @@ def test_a_corpus_row_that_does_not_fit_is_refused_or_left_out_like_any_other(tm
     assert len(read.questions) == 2
 
 
+def test_lines_that_are_not_json_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.jsonl", FORMATS["dpr"].example, FORMATS["dpr"].example)
+    with path.open("ab") as file:
+        file.write(b'{"question": "cut o\n\xff\xfe\n' + b"[" * 100_000 + b"\n[]\n")
+    assert f"{path}, line 3 is not JSON" in refused("dpr", path)
+    read = Read("dpr", path, bad_rows="skip")
+    assert sum(isinstance(record, Question) for record in read.records) == 2
+    not_json, not_a_row = (f"rows that do not fit kind dpr: {field}" for field in ("not JSON", "the row"))
+    assert read.tally.dropped == {not_json: 3, not_a_row: 1}
+    assert read.tally.samples[not_json] == ["rows.jsonl row 3", "rows.jsonl row 4", "rows.jsonl row 5"]
+
+
+def test_a_document_that_is_not_json_stops_even_where_bad_rows_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "cut.json"
+    path.write_text('{"data": [{"title": ', encoding="utf-8")
+    with pytest.raises(RagFtError, match="is not JSON from end to end"):
+        Read("squad", path, bad_rows="skip")
+
+
 # files
 
 
