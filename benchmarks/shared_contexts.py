@@ -14,7 +14,8 @@ import torch
 
 from benchmarks.results_file import write_result
 from data_builders.build import build_data, data_paths
-from data_builders.records import ContextRow, read_context_rows
+from data_builders.records import ContextRow
+from data_builders.tables import read_context_rows
 from rag_ft.models.load import load_base
 from rag_ft.models.settings import ModelSettings
 from rag_ft.prompting.encode import Encoder
