@@ -67,6 +67,12 @@ class Corpus(Sequence[Passage]):
             for title, text in zip(piece.column(1).to_pylist(), piece.column(2).to_pylist(), strict=True):
                 yield f"{title}\n{text}"
 
+    def sizes(self) -> np.ndarray[Any, Any]:
+        """Return the bytes of every passage's title and text; reads no text."""
+        columns = ([batch.column(name) for name in ("title", "text")] for batch in self._batches)
+        parts = [pc.add(pc.binary_length(title), pc.binary_length(text)).to_numpy() for title, text in columns]
+        return np.concatenate([np.zeros(0, np.int32), *parts])
+
     def take(self, positions: np.ndarray[Any, Any], names: Sequence[str]) -> list[pa.Array]:
         """Return columns of the passages at `positions`, in that order; a position may stand there twice."""
         order = np.argsort(positions, kind="stable")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_builders.errors import RagFtError
 from data_builders.guard_settings import CrossEncoderSettings, GuardSettings
+from data_builders.remembered import Remembered
 from data_builders.shingles import Shingles, near_duplicates, shingles
 from data_builders.text import AnswerMatcher, joined
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from data_builders.corpus import Corpus
 
 GOLD, ANSWER, NEAR_DUPLICATE, CROSS_ENCODER = "gold", "answer", "near_duplicate", "cross_encoder"
-_KEPT = 1 << 14  # passages whose forms a process remembers: about 20 MB
+_KEPT = 1 << 25  # bytes of forms, and of shingles, that a process remembers: those of some 50,000 passages
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Lookups:
 
     @classmethod
     def of(cls, corpus: Corpus, kept: int = _KEPT) -> Lookups:
-        """Make them from the texts when asked for and remember the last `kept`: questions share their passages."""
-        form = lru_cache(maxsize=kept)(lambda position: joined(corpus.text(position)))
-        return cls(form, lru_cache(maxsize=kept)(lambda position: shingles(form(position))))
+        """Make them from the texts when asked for and remember `kept` bytes of each: questions share their passages."""
+        form = Remembered[int, str](lambda position: joined(corpus.text(position)), kept)
+        return cls(form, Remembered[int, Shingles](lambda position: shingles(form(position)), kept))
 
 
 def guard_reasons(

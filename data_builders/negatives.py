@@ -6,13 +6,13 @@ import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from data_builders.hits import Hit
 from data_builders.mixing import quotas
+from data_builders.remembered import Remembered
 from data_builders.settings import Settings
 from data_builders.text import AnswerMatcher, joined
 
@@ -188,9 +188,12 @@ def _tries(wanted: int) -> int:
 
 def bears(corpus: Corpus, position: int, matcher: AnswerMatcher) -> bool:
     """Tell whether the passage at a position bears an answer, as the guard of the pools step would."""
-    return matcher.bears(_joined(corpus, position))
+    return matcher.bears(_joined((corpus, position)))
 
 
-@lru_cache(maxsize=1 << 15)
-def _joined(corpus: Corpus, position: int) -> str:
+def _form(place: tuple[Corpus, int]) -> str:
+    corpus, position = place
     return joined(corpus.text(position))
+
+
+_joined = Remembered(_form, 1 << 25)  # bytes, as many as the guard of the pools step keeps

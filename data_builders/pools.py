@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from data_builders.corpus import Corpus
 from data_builders.executor import Executor
@@ -29,7 +30,8 @@ from data_builders.tables import question_of
 from data_builders.text import AnswerMatcher
 
 Gold = Literal["annotated", "answer_match"]
-_BLOCK = 500  # questions of one shard: their passages are in memory at once
+_BLOCK = 500  # questions of one part: their passages are in memory at once
+_TEXT = 1 << 26  # bytes of text of one part; Arrow's texts end at 2 GiB, and a part is copied some five times
 _REASONS = {
     "answer": "holds the answer",
     "near_duplicate": "nearly repeats gold",
@@ -74,11 +76,12 @@ def write_pools(
     corpus = Corpus.open(asked.passages)
     gold, others = (Named.of(corpus, questions.column(name)) for name in ("gold", "alternatives"))
     job = PoolJob(asked, dict(found), judging, tuple(names), gold, others)
+    block = _block(_texts_shown(corpus, found.values(), gold))
     del corpus
     with atomic_path(bench.target / files[1]) as temporary, hits_writer(temporary, names) as hits:
 
         def texts() -> Iterator[pa.Table]:
-            for table in bench.tables(job, rows, _BLOCK, f"pools of {asked.split}"):
+            for table in bench.tables(job, rows, block, f"pools of {asked.split}"):
                 hits.write_table(table.select(HITS_SCHEMA.names).combine_chunks().cast(hits_schema(names)))
                 yield table.select(POOL_SCHEMA.names)
 
@@ -94,6 +97,34 @@ def write_pools(
 def gold_in(hits: Path) -> frozenset[int]:
     """Return the positions of all gold passages of a split's pools."""
     return frozenset(map_table(hits)["gold"].combine_chunks().flatten().to_pylist())
+
+
+def _texts_shown(corpus: Corpus, found: Iterable[Path], gold: Named) -> np.ndarray[Any, Any]:
+    """Return, per question, at most how many bytes of text its pool holds: a passage found twice counts twice."""
+    sizes = np.append(corpus.sizes(), 0)  # the last for -1: not in the corpus
+
+    def sums(positions: np.ndarray[Any, Any], borders: np.ndarray[Any, Any]) -> Any:
+        ends = np.cumsum(np.append(0, sizes[positions]), dtype=np.int64)
+        return ends[borders[1:]] - ends[borders[:-1]]
+
+    shown = sums(gold.positions, gold.borders)
+    for path in found:
+        batches = pq.ParquetFile(path).iter_batches(columns=["positions"])
+        columns = (batch.column("positions") for batch in batches)
+        parts = [sums(column.values.to_numpy(), column.offsets.to_numpy()) for column in columns]
+        shown += np.concatenate(parts) if parts else 0
+    return shown
+
+
+def _block(shown: np.ndarray[Any, Any]) -> int:
+    """Return how many questions a part takes, halved until none holds more text than it may beside its largest pool."""
+    size = _BLOCK
+    while len(shown):
+        starts = np.arange(0, len(shown), size)
+        if (np.add.reduceat(shown, starts) - np.maximum.reduceat(shown, starts)).max() <= _TEXT:
+            break
+        size //= 2
+    return size
 
 
 @dataclass

@@ -49,6 +49,12 @@ def test_passages_are_the_same_however_they_are_cut_into_batches(borders: list[i
     assert [corpus.text(number) for number in NUMBERS] == [f"T{number}\ntext {number}" for number in NUMBERS]
 
 
+@given(BORDERS)
+def test_sizes_are_bytes_of_title_and_text(borders: list[int]) -> None:
+    grown = [Passage(p.id, "다리"[: p.page], p.text * p.page) for p in PASSAGES]
+    assert cut(borders, grown).sizes().tolist() == [len((p.title + p.text).encode()) for p in grown]
+
+
 @given(BORDERS, st.lists(st.integers(-3, 20), max_size=8))
 def test_ids_are_found_over_all_batches_and_unknown_ones_are_minus_one(borders: list[int], wanted: list[int]) -> None:
     corpus = cut(borders)

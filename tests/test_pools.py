@@ -16,6 +16,7 @@ import pytest
 from own_rows import Left, asked, passage, rows_recipe, run
 from test_guard import reference_scores, write_model
 
+from data_builders.pools import _block
 from data_builders.ranked import Split
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
 from data_builders.records import Pool, PoolPassage, Retrieved
@@ -264,6 +265,38 @@ def test_both_files_of_a_pool_hold_the_same_entries(tmp_path: Path) -> None:
             if e.rank
         ]
         assert [entry_of(split, hit, set(ranked.gold)) for hit in ranked.hits] == plain
+
+
+def test_parts_of_pools_with_much_text_hold_fewer_questions_and_the_same_pools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = many(tmp_path / "whole")
+    monkeypatch.setattr("data_builders.pools._TEXT", 20_000)
+    left, pools = many(tmp_path / "parts")
+    assert pools == whole
+    file = pq.ParquetFile(left.paths.pools["train"])
+    parts = [file.read_row_group(number).to_pylist() for number in range(file.num_row_groups)]
+    texts = [sum(len(one["title"] + one["text"]) for pool in part for one in pool["passages"]) for part in parts]
+    assert len(parts) > 10
+    assert 5_000 < max(texts) <= 20_000  # of 620 pools with at most 8 passages of 100 characters each
+
+
+@pytest.mark.parametrize(
+    ("shown", "most", "block"),
+    [
+        ([10] * 1000, 4990, 500),
+        ([10] * 1000, 4989, 250),
+        ([10] * 999 + [10**10], 4990, 500),  # one question is too much by itself: smaller parts win nothing
+        ([10**10] * 2 + [10] * 998, 4990, 1),
+        ([], 100, 500),
+        ([7, 7, 7], 1, 1),
+    ],
+)
+def test_a_part_holds_no_more_text_than_it_may_beside_its_largest_pool(
+    monkeypatch: pytest.MonkeyPatch, shown: list[int], most: int, block: int
+) -> None:
+    monkeypatch.setattr("data_builders.pools._TEXT", most)
+    assert _block(np.array(shown, np.int64)) == block
 
 
 def test_pools_load_with_datasets(tmp_path: Path) -> None:
