@@ -24,7 +24,8 @@ _STEPS = ("source", "clean", "retrieval/bm25", "pools", "contexts", "labels")
 _DRIVER = """
 import sys
 from pathlib import Path
-from data_builders.build import DataSettings, build_data
+from data_builders.build import build_data
+from data_builders.data_settings import DataSettings
 if __name__ == "__main__":
     settings = DataSettings.model_validate_json(sys.argv[1])
     build_data(settings, 1, Path(sys.argv[2]), report=lambda one: print(one, flush=True))

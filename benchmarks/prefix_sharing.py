@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from benchmarks.results_file import write_result
-from data_builders.build import build_data, data_paths
+from data_builders.build import build_data
+from data_builders.paths import data_paths
 from data_builders.tables import read_pools
 from rag_ft.evaluation.grid import points
 from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings

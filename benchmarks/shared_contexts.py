@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from benchmarks.results_file import write_result
-from data_builders.build import build_data, data_paths
+from data_builders.build import build_data
+from data_builders.paths import data_paths
 from data_builders.records import ContextRow
 from data_builders.tables import read_context_rows
 from rag_ft.models.load import load_base

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_builders.build import TRAINING_SPLITS, DataPaths
 from data_builders.clean_passages import Aliases
 from data_builders.clean_questions import LEFT_OUT, Asking, stayed
 from data_builders.corpus import Corpus
@@ -20,6 +19,7 @@ from data_builders.hygiene.settings import HygieneSettings, SplitsSettings
 from data_builders.hygiene.splits import asked, assign_splits
 from data_builders.import_step import FILES
 from data_builders.manifest import Tally
+from data_builders.paths import TRAINING_SPLITS, DataPaths
 from data_builders.records import Passage, Question, Ranking
 from data_builders.sources import open_source
 from data_builders.sources.rows import SPLITS

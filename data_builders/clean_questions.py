@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_builders.build import DataPaths
 from data_builders.clean_passages import Aliases
 from data_builders.corpus import Corpus
 from data_builders.errors import RagFtError
 from data_builders.files import seeded
 from data_builders.manifest import Tally
+from data_builders.paths import DataPaths
 from data_builders.records import Question, Ranking
 from data_builders.sources.rows import SPLITS, Split
 from data_builders.steps import Bench

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from data_builders.build import TRAINING_SPLITS, DataPaths, DataSettings
 from data_builders.context_rows import Turn, measure
 from data_builders.contexts import Plan
+from data_builders.data_settings import DataSettings
 from data_builders.manifest import Tally
+from data_builders.paths import TRAINING_SPLITS, DataPaths
 from data_builders.ranked import Split
 from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
 from data_builders.shared_contexts import SharedTurn, context_row, planned_contexts

@@ -8,14 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_builders.build import TRAINING_SPLITS, DataPaths, DataSettings, data_paths
 from data_builders.clean_hygiene import Hygiene, apply_hygiene
 from data_builders.clean_passages import clean_passages
 from data_builders.clean_questions import Asking, drop_unusable, write_questions, write_rankings
 from data_builders.context_step import advise, write_contexts
 from data_builders.corpus import Corpus
+from data_builders.data_settings import DataSettings
 from data_builders.import_step import FILES, import_sources, signatures
 from data_builders.label_step import write_labels
+from data_builders.paths import TRAINING_SPLITS, DataPaths, data_paths
 from data_builders.pools import Judging, gold_in, write_pools
 from data_builders.retrieval import search_split
 from data_builders.retrievers import retriever_names

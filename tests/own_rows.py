@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_builders.build import DataPaths, DataSettings, data_paths
 from data_builders.corpus import Corpus
+from data_builders.data_settings import DataSettings
 from data_builders.data_steps import data_steps
 from data_builders.executor import Executor
+from data_builders.paths import DataPaths, data_paths
 from data_builders.records import Question
 from data_builders.steps import run_steps
 from data_builders.tables import read_questions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_builders.build import DataSettings, build_data
+from data_builders.build import build_data
+from data_builders.data_settings import DataSettings
 from data_builders.files import file_hash
 
 STEPS = ["source", "clean", "retrieval/bm25", "pools", "contexts", "labels"]

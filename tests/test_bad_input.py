@@ -14,8 +14,8 @@ import pytest
 import yaml
 from tiny_model import contents, copied_run, leftovers, tiny_recipe, tiny_run, tiny_settings
 
-from data_builders.build import data_paths
 from data_builders.errors import RagFtError
+from data_builders.paths import data_paths
 from data_builders.tables import read_context_rows
 
 Verb = Callable[..., tuple[int, str, str]]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from small_builds import build, settings, world
 
-from data_builders.build import data_paths
 from data_builders.corpus import Corpus
+from data_builders.paths import data_paths
 from data_builders.records import ContextRow, Question, check_context_row
 from data_builders.tables import read_context_rows, read_pools, read_questions
 from data_builders.text import contains_answer

@@ -15,9 +15,11 @@ import typer
 import yaml
 
 from benchmarks.tables import TABLES, with_table
-from data_builders.build import DataSettings, build_data, data_paths
+from data_builders.build import build_data
+from data_builders.data_settings import DataSettings
 from data_builders.errors import RagFtError
 from data_builders.manifest import Tally
+from data_builders.paths import data_paths
 from data_builders.sources import beir, documents, hub, jsonl
 from data_builders.sources.files import CORPORA, FORMATS
 from data_builders.sources.rows import parsed_rows

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_model import tiny_recipe, tiny_run
 
-from data_builders.build import data_paths
+from data_builders.paths import data_paths
 from data_builders.tables import read_context_rows
 from rag_ft.cli import main
 from rag_ft.recipe.load import load_recipe

@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_model import copied_run, tiny_settings
 
-from data_builders.build import data_paths
 from data_builders.files import seeded
+from data_builders.paths import data_paths
 from data_builders.records import Pool, PoolPassage
 from data_builders.tables import read_pools
 from rag_ft.evaluation.grid import chosen_pools, points, recall_rows, sweep_context

@@ -14,7 +14,8 @@ from small_builds import STEPS, build, hashes, ran, settings
 from tiny_world import TinyWorld
 
 from data_builders import sources
-from data_builders.build import DataSettings, require_built
+from data_builders.build import require_built
+from data_builders.data_settings import DataSettings
 from data_builders.errors import RagFtError
 from data_builders.import_step import signatures
 from data_builders.records import GoldEvidence, Passage, Question, Ranking

@@ -19,7 +19,8 @@ import pytest
 import yaml
 from small_builds import hashes
 
-from data_builders.build import DataSettings, build_data
+from data_builders.build import build_data
+from data_builders.data_settings import DataSettings
 from data_builders.manifest import Tally
 
 QUESTIONS = {"train": 2100, "validation": 30, "test": 30}  # three parts and more of every step

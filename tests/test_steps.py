@@ -13,7 +13,7 @@ from small_builds import STEPS, build, hashes, ran, settings, world, world_of
 from tiny_world import TinyWorld
 
 from data_builders import sources
-from data_builders.build import DataSettings
+from data_builders.data_settings import DataSettings
 from data_builders.errors import RagFtError
 from data_builders.records import Question
 

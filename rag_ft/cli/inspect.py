@@ -19,7 +19,8 @@ def run(
     """Show training rows as the model sees them: spans in colour, what carries loss, token counts."""
     from rich.console import Console
 
-    from data_builders.build import data_paths, require_built
+    from data_builders.build import require_built
+    from data_builders.paths import data_paths
     from data_builders.tables import read_context_rows
     from rag_ft.models.load import load_tokenizer
     from rag_ft.models.weights import resolve_weights

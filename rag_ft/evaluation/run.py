@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from data_builders.build import data_paths, require_built
+from data_builders.build import require_built
 from data_builders.errors import RagFtError
 from data_builders.files import content_hash, file_hash, write_json
+from data_builders.paths import data_paths
 from data_builders.progress import Progress
 from data_builders.records import Pool
 from data_builders.tables import read_pools, read_questions
@@ -87,9 +88,7 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     pools = chosen_pools(read_pools(data_paths(run.data).pools["test"]), recipe.evaluation.questions, recipe.seed)
     pools = chosen_pools(pools, limit, recipe.seed)
     if not pools:
-        raise RagFtError(
-            "there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits."
-        )
+        raise RagFtError("there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits.")
     return _Setup(recipe, run, weights, encoder, contract, pools, _evidence(run, pools), report)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from data_builders.build import DataSettings
+from data_builders.data_settings import DataSettings
 from data_builders.settings import Settings
 from rag_ft.evaluation.settings import EvaluationSettings
 from rag_ft.export.settings import ExportSettings

@@ -22,9 +22,7 @@ def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: E
         RagFtError: the first check that fails, with what to change.
     """
     if not tokens:
-        raise RagFtError(
-            "there is no training row. See what `rag-ft build RECIPE` left out."
-        )
+        raise RagFtError("there is no training row. See what `rag-ft build RECIPE` left out.")
     checks: list[Callable[[], str]] = [
         lambda: _labels_present(tokens),
         lambda: _end_is_trained(tokens[:SAMPLE], encoder),

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_builders.build import data_paths, require_built
+from data_builders.build import require_built
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
+from data_builders.paths import data_paths
 from data_builders.records import ContextRow
 from data_builders.tables import read_context_rows
 from rag_ft.models.adapters import naming_a_full_disk, save_checked
