@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,16 +34,11 @@ class Turn(NamedTuple):
     progress: float
 
 
-def single_rows(split: Split, plan: Plan, tally: Tally) -> Iterator[ContextRow]:
-    """Compose one context per question: the passes over the questions that the plan asks for, or its cap."""
-    return (compose_row(split, planned, plan, tally) for planned in plan_rows(split, plan, tally))
-
-
 def plan_rows(split: Split, plan: Plan, tally: Tally) -> list[Turn]:
     """Return which questions get a context, in the order they are written and trained; composing may be spread out."""
     sources = rows_by_source(split, plan, tally)
     turns = list(_turns(split, plan, sources))
-    note_unasked(split, sources, {row for row, _ in turns}, tally)
+    note_asked(split, sources, Counter(row for row, _ in turns), plan, tally)
     last = max(1, len(turns) - 1)
     return [Turn(row, turn, place / last if plan.training else 1.0) for place, (row, turn) in enumerate(turns)]
 
@@ -57,8 +54,14 @@ def compose_row(split: Split, planned: Turn, plan: Plan, tally: Tally) -> Contex
 
 
 def row_id(question: str, turn: int) -> str:
-    """Name a context after its (seed) question; later passes get a number."""
-    return question if not turn else f"{question}#{turn + 1}"
+    """Name a context after its (seed) question; later passes get a number.
+
+    A question whose own id ends like that gets one in its first pass too, so that no two rows have one name.
+    """
+    return f"{question}#{turn + 1}" if turn or _NUMBERED.search(question) else question
+
+
+_NUMBERED = re.compile(r"#\d+\Z")
 
 
 # which questions, how often
@@ -92,13 +95,28 @@ def rows_by_source(split: Split, plan: Plan, tally: Tally) -> dict[str, list[int
     return dict(sorted(found.items()))
 
 
-def note_unasked(split: Split, sources: Mapping[str, Sequence[int]], asked: Collection[int], tally: Tally) -> None:
-    """Tally the questions that the plan asks nowhere, since a cap or the weights of data sets leave no turn to them."""
+def note_asked(
+    split: Split, sources: Mapping[str, Sequence[int]], times: Mapping[int, int], plan: Plan, tally: Tally
+) -> None:
+    """Tally how often each data set is asked, and the questions to which a cap or the weights leave no turn.
+
+    Args:
+        split: where questions have their names.
+        sources: the rows of each data set, as `rows_by_source` gives them.
+        times: row -> how many contexts ask it.
+        plan: says whether the contexts are trained on.
+        tally: learns of it.
+    """
     for name, rows in sources.items():
-        left = [row for row in rows if row not in asked]
+        asked = [times.get(row, 0) for row in rows]
+        left = [row for row, often in zip(rows, asked, strict=True) if not often]
         if left:
             of = f" of {name}" if name else ""
             tally.drop(f"questions{of} that get no context (weights, cap)", len(left), split.ids[left[0]])
+        if name:
+            table = tally.counts.setdefault(f"asked in {'training' if plan.training else 'validation'}", {})
+            told = {"questions": len(rows), "asked": len(rows) - len(left)}
+            table[name] = {**told, "times asked": sum(asked), "most often": max(asked)}
 
 
 def once_each(sizes: dict[str, int], weights: Mapping[str, float | None]) -> dict[str, int]:
@@ -183,6 +201,8 @@ def note(composition: Composition, case: Case, tally: Tally) -> None:
         tally.count("contexts with fewer passages than drawn", 1, question)
     if 0 < len(composition.gold) < len(case.ranked.gold):
         tally.count("contexts with a part of the gold", 1, question)
+    if composition.over_budget:
+        tally.count("contexts whose gold alone is above the token budget", 1, question)
     tally.count("gold passages shown", len(composition.gold))
     for negative in composition.negatives:
         tally.count(f"{_KINDS[negative.kind]} negatives shown")

@@ -30,6 +30,7 @@ from data_builders.passage_counts import (
     FixedCount,
     TokenCount,
     draw_count,
+    estimated_tokens,
     largest_count,
     within_budget,
 )
@@ -167,6 +168,7 @@ class Composition:
         wanted: how many passages were drawn; fewer are shown when there are too few negatives.
         negatives: those of them that are not gold, and what each was chosen as.
         guarded: hits inside the window that the guard keeps out.
+        over_budget: whether gold alone takes more tokens than the context should.
     """
 
     passages: tuple[int, ...]
@@ -174,6 +176,7 @@ class Composition:
     wanted: int
     negatives: tuple[Negative, ...]
     guarded: tuple[Hit, ...]
+    over_budget: bool = False
 
 
 def compose(split: Split, case: Case, plan: Plan, rng: random.Random, progress: float = 1.0) -> Composition:
@@ -210,12 +213,14 @@ def fill(
     wanted = max(frame[1], len(gold))
     found = hard_negatives(ranked.hits, ranked.gold, plan.negatives)
     chosen = choose_negatives(split, case, found, wanted - len(gold), plan, rng, prefer)
+    over_budget = False
     if isinstance(settings.passages, TokenCount):
+        over_budget = sum(estimated_tokens(split.corpus.text(one)) for one in gold) > settings.passages.budget
         fitting = _fitting(chosen, gold, settings.passages.budget, split.corpus.text)
         wanted = wanted if len(fitting) == len(chosen) else len(gold) + len(fitting)
         chosen = fitting
     shown = arrange(ranked, gold, [one.passage for one in chosen], settings, rng)
-    return Composition(tuple(shown), gold, wanted, tuple(chosen), found.guarded)
+    return Composition(tuple(shown), gold, wanted, tuple(chosen), found.guarded, over_budget)
 
 
 def _part_of_gold(split: Split, case: Case, plan: Plan, rng: random.Random) -> tuple[int, ...]:

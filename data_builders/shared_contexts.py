@@ -18,7 +18,7 @@ from data_builders.context_rows import (
     coverage_order,
     endless_pace,
     note,
-    note_unasked,
+    note_asked,
     once_each,
     passes,
     plan_rows,
@@ -60,11 +60,6 @@ def context_row(split: Split, planned: Turn | SharedTurn, plan: Plan, tally: Tal
     if isinstance(planned, SharedTurn):
         return share_row(split, planned, plan, tally)
     return compose_row(split, planned, plan, tally)
-
-
-def shared_rows(split: Split, plan: Plan, tally: Tally) -> Iterator[ContextRow]:
-    """Plan and write the shared contexts of a split."""
-    return (share_row(split, planned, plan, tally) for planned in plan_shared(split, plan, tally))
 
 
 def share_row(split: Split, planned: SharedTurn, plan: Plan, tally: Tally) -> ContextRow:
@@ -187,7 +182,7 @@ def plan_shared(split: Split, plan: Plan, tally: Tally) -> Iterator[SharedTurn]:
         done = state.done
         state.turn[done >= due] = -1
         if not (done < due).any() or number == plan.cap:
-            return note_unasked(split, sources, set(np.flatnonzero(state.asked).tolist()), tally)
+            return note_asked(split, sources, dict(enumerate(state.asked.tolist())), plan, tally)
         lag = np.where(done < due, (done + 0.5) / np.maximum(pace, 1e-9), np.inf)
         progress = number / max(1, plan.cap - 1) if plan.cap is not None else float(done.sum() / due.sum())
         yield _plan_one(state, *next(seeds[int(lag.argmin())]), progress if plan.training else 1.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import pytest
@@ -12,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_split import Ranked, split_of
 
-from data_builders.context_rows import Turn, ask, compose_row, plan_rows, single_rows
+from data_builders.context_rows import Turn, ask, compose_row, plan_rows, row_id
 from data_builders.contexts import Case, ContextsSettings, Plan
 from data_builders.manifest import Tally
 from data_builders.mixing import mixed
 from data_builders.negatives import NegativesSettings
 from data_builders.ranked import Split
 from data_builders.records import ContextRow
-from data_builders.shared_contexts import SharedTurn, context_row, plan_shared, planned_contexts, shared_rows
+from data_builders.shared_contexts import SharedTurn, context_row, plan_shared, planned_contexts
 
 
 def plan_of(
@@ -51,6 +50,12 @@ def turns(split: Split, plan: Plan, tally: Tally | None = None) -> list[Turn]:
     return plan_rows(split, plan, tally or Tally())
 
 
+def composed(split: Split, plan: Plan, tally: Tally | None = None) -> list[ContextRow]:
+    """Return the rows of all contexts that a plan makes, one after the other."""
+    tally = tally or Tally()
+    return [context_row(split, planned, plan, tally) for planned in planned_contexts(split, plan, tally)]
+
+
 # what a row says of its question
 
 
@@ -79,7 +84,7 @@ def test_one_pass_takes_every_question_once() -> None:
 
 def test_epochs_compose_every_question_again_with_other_draws() -> None:
     split = ring(20)
-    rows = list(single_rows(split, plan_of(epochs=3), Tally()))
+    rows = composed(split, plan_of(epochs=3))
     assert Counter(row.questions[0].id for row in rows) == dict.fromkeys(split.ids, 3)
     assert len({row.id for row in rows}) == 60
     assert {row.id for row in rows[40:]} == {f"{name}#3" for name in split.ids}
@@ -96,7 +101,7 @@ def test_validation_is_composed_once_and_at_the_end_of_the_curriculum() -> None:
 
 def test_curriculum_grows_over_the_rows_as_they_are_written() -> None:
     plan = plan_of(passages={"kind": "curriculum", "start": 1, "end": 4})
-    counts = [len(row.passages) for row in single_rows(ring(20), plan, Tally())]
+    counts = [len(row.passages) for row in composed(ring(20), plan)]
     assert counts == sorted(counts)
     assert Counter(counts) == {1: 5, 2: 5, 3: 5, 4: 5}
 
@@ -118,7 +123,7 @@ def test_contexts_do_not_depend_on_what_was_composed_before() -> None:
 def test_unanswerable_questions_never_show_gold_and_leave_the_share_of_the_others_alone() -> None:
     split = ring(300, blank=100)
     plan, tally = plan_of(gold_probability=0.75), Tally()
-    rows = list(single_rows(split, plan, tally))
+    rows = composed(split, plan, tally)
     blank = [row.questions[0] for row in rows if not row.questions[0].answers]
     assert len(blank) == 100
     assert not any(question.answerable or question.gold for question in blank)
@@ -178,6 +183,46 @@ def test_questions_that_get_no_context_are_counted() -> None:
     assert tally.dropped == {"questions that get no context (weights, cap)": 15}
 
 
+def test_how_often_each_data_set_is_asked_is_told_where_there_are_several() -> None:
+    weights: dict[str, float | None] = {"a": 1.0, "b": 1.0}
+    tally = Tally()
+    turns(ring(10, 40), plan_of(cap=50, weights=weights), tally)  # 25 of each: five of a come a third time
+    turns(ring(2, 4), plan_of(weights=weights, training=False), tally)
+    assert tally.counts == {
+        "asked in training": {
+            "a": {"questions": 10, "asked": 10, "times asked": 25, "most often": 3},
+            "b": {"questions": 40, "asked": 25, "times asked": 25, "most often": 1},
+        },
+        "asked in validation": {
+            "a": {"questions": 2, "asked": 2, "times asked": 2, "most often": 1},
+            "b": {"questions": 4, "asked": 2, "times asked": 2, "most often": 1},
+        },
+    }
+    tally = Tally()
+    turns(ring(10), plan_of(cap=50, weights={"a": 1.0}), tally)
+    assert not tally.counts
+
+
+def test_how_often_shared_contexts_ask_each_data_set_is_told() -> None:
+    split, tally = ring(20, 40, per_passage=2), Tally()
+    plan = plan_of(questions_per_context=3, epochs=2, weights={"a": None, "b": None})
+    times = asked(composed(split, plan, tally))
+    assert tally.counts["asked in training"] == {
+        "a": {"questions": 20, "asked": 20, "times asked": 40, "most often": 2},
+        "b": {"questions": 40, "asked": 40, "times asked": 80, "most often": 2},
+    }
+    assert times == dict.fromkeys(split.ids, 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "a#1", "a#2", "a#2#1", "a#2#2", "a#", "a#x"]), st.integers(0, 3))))
+def test_names_of_rows_never_meet(turns: list[tuple[str, int]]) -> None:
+    assert len({row_id(*turn) for turn in turns}) == len(set(turns))
+
+
+def test_rows_are_named_after_their_questions_and_later_passes_by_number() -> None:
+    assert [row_id("a", 0), row_id("a", 1), row_id("a#2", 0)] == ["a", "a#2", "a#2#1"]
+
+
 @pytest.mark.parametrize("cap", [None, 3])
 def test_shared_contexts_and_what_gets_none_are_all_questions(cap: int | None) -> None:
     split, tally = ring(12, 40), Tally()
@@ -229,10 +274,6 @@ def test_any_mix_keeps_its_promises(parts: list[tuple[int, float | None]], cap: 
 # several questions, one context
 
 
-def shared(split: Split, plan: Plan, tally: Tally | None = None) -> list[ContextRow]:
-    return list(shared_rows(split, plan, tally or Tally()))
-
-
 def asked(rows: Sequence[ContextRow]) -> Counter[str]:
     return Counter(question.id for row in rows for question in row.questions)
 
@@ -240,7 +281,7 @@ def asked(rows: Sequence[ContextRow]) -> Counter[str]:
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_shared_contexts_ask_every_question_once_an_epoch(epochs: int) -> None:
     split = ring(60, per_passage=2)
-    rows = shared(split, plan_of(questions_per_context=6, epochs=epochs))
+    rows = composed(split, plan_of(questions_per_context=6, epochs=epochs))
     assert asked(rows) == dict.fromkeys(split.ids, epochs)
     assert len({row.id for row in rows}) == len(rows) < 40 * epochs
 
@@ -254,7 +295,7 @@ def test_every_question_of_a_shared_context_keeps_hard_negatives_of_its_own(own:
         questions.append(Ranked((gold,), [gold, *((gold + step * n) % 20 for n in range(1, 6))], (f"answer {row}",)))
     split = split_of([f"word{number}" for number in range(20)], *questions)
     tally = Tally()
-    rows = shared(split, plan_of(questions_per_context=6, gold_probability=1.0, own_negatives=own), tally)
+    rows = composed(split, plan_of(questions_per_context=6, gold_probability=1.0, own_negatives=own), tally)
     for context in rows:
         for question in context.questions:
             shown = [n for n, found in enumerate(question.retrieved) if found and n not in question.gold]
@@ -267,7 +308,7 @@ def test_every_question_of_a_shared_context_keeps_hard_negatives_of_its_own(own:
 def test_a_question_joins_no_context_that_shows_its_answer_outside_gold(pool: Ranked) -> None:
     # The second question's context shows the first one's gold p1 beside p0, which bears the first one's answer.
     split, tally = split_of(["in the east", "east", "c"], pool, Ranked((0,), [0, 1, 2], ("west",))), Tally()
-    rows = shared(split, plan_of(questions_per_context=2, gold_probability=1.0), tally)
+    rows = composed(split, plan_of(questions_per_context=2, gold_probability=1.0), tally)
     assert [[question.id for question in row.questions] for row in rows] == [["q1"], ["q0"]]
     assert [passage.id for passage in rows[0].passages].count("p1") == 1
     assert tally.counts["questions the guard kept out of a shared context"] == 1
@@ -288,7 +329,7 @@ def test_hardness_is_reported_against_contexts_of_their_own() -> None:
 
 def test_unanswerable_questions_join_shared_contexts_in_their_share() -> None:
     split = ring(80, per_passage=2, blank=20)
-    rows = shared(split, plan_of(questions_per_context=6, gold_probability=0.8))
+    rows = composed(split, plan_of(questions_per_context=6, gold_probability=0.8))
     assert asked(rows) == dict.fromkeys(split.ids, 1)
     blank = [question for row in rows for question in row.questions if not question.answers]
     assert len(blank) == 20
@@ -299,7 +340,7 @@ def test_unanswerable_questions_join_shared_contexts_in_their_share() -> None:
 
 def test_shared_contexts_of_unanswerable_questions_alone_hold_together() -> None:
     split = ring(12, blank=12)
-    rows = shared(split, plan_of(questions_per_context=4))
+    rows = composed(split, plan_of(questions_per_context=4))
     assert asked(rows) == dict.fromkeys(split.ids, 1)
     assert not any(question.answerable for row in rows for question in row.questions)
 
@@ -337,9 +378,8 @@ def test_planning_and_composing_apart_gives_the_same_rows(questions_per_context:
     split = ring(30, 12, per_passage=2)
     plan = plan_of(cap=cap, questions_per_context=questions_per_context, weights={"a": None, "b": 2.0})
     planned = list(planned_contexts(split, plan, Tally()))
-    rows = single_rows if questions_per_context == 1 else shared_rows
     apart = [context_row(split, one, plan, Tally()) for one in reversed(planned)][::-1]
-    assert apart == list(islice(rows(split, plan, Tally()), cap))
+    assert apart == composed(split, plan)
     assert cap is None or len(planned) == cap
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from tiny_split import Ranked, split_of
 
+from data_builders.context_rows import note
 from data_builders.contexts import Case, Composition, ContextsSettings, Plan, compose, reordered
+from data_builders.manifest import Tally
 from data_builders.negatives import NegativesSettings
 from data_builders.passage_counts import AnyCount, CountSettings, draw_count, estimated_tokens
 from data_builders.text import contains_answer
@@ -280,6 +282,14 @@ def test_negatives_are_added_while_they_fit_the_budget(budget: int, passages: in
     composition = budgeted(budget)
     assert len(composition.passages) == composition.wanted == passages
     assert {3, 5} <= set(composition.passages)
+
+
+@pytest.mark.parametrize(("budget", "over"), [(38, True), (39, False), (10_000, False)])
+def test_gold_above_the_budget_is_told(budget: int, over: bool) -> None:
+    composition, tally = budgeted(budget), Tally()
+    split = split_of(["text"] * 30, Ranked((3, 5), [3, 5]))
+    note(composition, Case.of(split, 0), tally)
+    assert ("contexts whose gold alone is above the token budget" in tally.counts) is over
 
 
 def test_kinds_keep_their_shares_in_a_budget() -> None:
