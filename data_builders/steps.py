@@ -107,7 +107,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system gives back whatever becomes of this process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / "build.lock", timeout=0)
         lock.acquire()
     except Timeout:
         raise RagFtError(

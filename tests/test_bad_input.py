@@ -156,10 +156,10 @@ DAMAGE = {
 @pytest.mark.parametrize(
     ("verb", "file"),
     [
-        ("train", "labels/train"),
-        ("inspect", "labels/train"),
-        ("evaluate", "pools/test"),
-        ("evaluate", "source/questions-test"),
+        ("train", "labels/train.parquet"),
+        ("inspect", "labels/train.parquet"),
+        ("evaluate", "pools/test.parquet"),
+        ("evaluate", "clean/questions-test.arrow"),
     ],
 )
 def test_damaged_data_name_the_file_and_the_command_that_builds_it(
@@ -169,7 +169,7 @@ def test_damaged_data_name_the_file_and_the_command_that_builds_it(
     run = tmp_path / "runs" / "tiny"
     if verb == "train":
         shutil.rmtree(run / "adapter")
-    path = run / "data" / f"{file}.parquet"
+    path = run / "data" / file
     DAMAGE[damage](path)
     message = refused(verb, recipe)
     assert f"{path.parent.name} ({path.name} " in message
@@ -196,23 +196,26 @@ def test_data_of_other_settings_are_refused(
     refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, verb: str
 ) -> None:
     recipe = tiny_run(tmp_path, tiny_weights, built_data)
-    assert "pools (settings changed: depth)" in refused(verb, recipe, "data.depth=7")
+    assert "retrieval/bm25 (settings changed: depth)" in refused(verb, recipe, "data.depth=7")
     assert not any((tmp_path / "runs" / "tiny" / part).exists() for part in ("training", "evaluation"))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("file", ["source/passages-train", "pools/train", "contexts/train", "labels/train"])
+@pytest.mark.parametrize(
+    "file",
+    ["source/passages.parquet", "clean/passages-train.arrow", "pools/train.arrow", "labels/train.parquet"],
+)
 def test_build_mends_damaged_data_to_the_same_bytes(
     run_verb: Verb, tiny_weights: Path, built_data: Path, tmp_path: Path, file: str, damage: str
 ) -> None:
     recipe = tiny_run(tmp_path, tiny_weights, built_data)
     data = tmp_path / "runs" / "tiny" / "data"
-    before = {name: digest for name, digest in contents(data).items() if name.endswith(".parquet")}
-    DAMAGE[damage](data / f"{file}.parquet")
+    before = {name: digest for name, digest in contents(data).items() if name.endswith((".parquet", ".arrow"))}
+    DAMAGE[damage](data / file)
     code, out, err = run_verb("build", recipe)
     assert (code, err) == (0, "")
-    assert f"{file.partition('/')[0]}: building ({Path(file).name}.parquet " in out
-    assert {name: digest for name, digest in contents(data).items() if name.endswith(".parquet")} == before
+    assert f"{file.partition('/')[0]}: building ({Path(file).name} " in out
+    assert {name: digest for name, digest in contents(data).items() if name.endswith((".parquet", ".arrow"))} == before
     assert leftovers(tmp_path) == []
 
 
@@ -351,5 +354,5 @@ def test_an_interrupted_build_leaves_no_temporary_file_and_is_done_by_the_same_c
     code, out, _ = run_verb("build", recipe, "data.sources.world.questions.train=24")
     assert code == 0
     assert "source: building" in out
-    manifest = json.loads((tmp_path / "runs" / "tiny" / "data" / "source" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "runs" / "tiny" / "data" / "clean" / "manifest.json").read_text())
     assert manifest["outputs"]["questions-train.arrow"]["rows"] == 24

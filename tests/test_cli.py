@@ -86,7 +86,7 @@ class TestMistakes:
             (["check", "missing.yaml"], 'error: there is no recipe "missing.yaml"'),
             (
                 ["check", "r.yaml", "epochs=2"],
-                'override "epochs=2": epochs: there is no such key here; did you mean tr',
+                'override "epochs=2": epochs: there is no such key here; did you mean data.contexts.epochs or tr',
             ),
             (["check", "r.yaml", "training.epochs"], "write key.path=value"),
             (["check", "r.yaml", "--training.epochs=3"], "overrides are written without dashes: training.epochs=3"),

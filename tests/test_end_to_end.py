@@ -20,8 +20,8 @@ Verb = Callable[..., tuple[int, str, str]]
 PROMISED = [
     "recipe.resolved.yaml",
     "environment.json",
-    *[f"data/{step}/manifest.json" for step in ("source", "pools", "contexts", "labels")],
-    *[f"data/source/{kind}-{split}.parquet" for kind in ("passages", "questions") for split in ("train", "test")],
+    *[f"data/{step}/manifest.json" for step in ("source", "clean", "retrieval/bm25", "pools", "contexts", "labels")],
+    *[f"data/clean/{kind}-{split}.arrow" for kind in ("passages", "questions") for split in ("train", "test")],
     *[f"data/{step}/train.parquet" for step in ("pools", "contexts", "labels")],
     "data/pools/test.parquet",
     "training/metrics.jsonl",
@@ -99,7 +99,7 @@ def test_a_second_run_does_nothing_anew(recipe: Path, run: Path, run_verb: Verb)
     code, out, err = run_verb("run", recipe)
     assert (code, err) == (0, "")
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert out.count("unchanged") == 4 + 1 + 2  # steps, training, kinds of weights
+    assert out.count("unchanged") == 6 + 1 + 2  # steps, training, kinds of weights
 
 
 def test_evaluation_settings_may_change_after_training(recipe: Path, run: Path, run_verb: Verb) -> None:

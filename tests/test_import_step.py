@@ -90,7 +90,7 @@ def test_sources_that_hold_no_question_are_one_sentence_and_leave_no_file(tmp_pa
         RagFtError, match=r"^data\.sources \(one, two\) hold no question.*`rag-ft import-check FILE`\.$"
     ):
         run(tmp_path / "data", recipe({"one": nothing, "two": nothing}))
-    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.name != ".lock"] == []
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.name != "build.lock"] == []
 
 
 class Failing(TinyWorld):
@@ -107,7 +107,7 @@ def test_a_source_that_fails_halfway_leaves_no_file(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sources._SOURCES, "invented_world", Failing)
     with pytest.raises(RagFtError, match="row 6005 does not fit"):
         build(tmp_path, settings())
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "build.lock"] == []
 
 
 # files that change
