@@ -19,7 +19,7 @@ from data_builders.guard import CROSS_ENCODER, CrossEncoderGuard, Lookups, guard
 from data_builders.guard_settings import GuardSettings
 from data_builders.manifest import Tally
 from data_builders.mapped import MappedRows, map_table
-from data_builders.quality import advise_on_recall, count_quality, quality_report
+from data_builders.quality import Relevant, advise_on_recall, count_quality, quality_report
 from data_builders.ranked import GUARDS, HITS_SCHEMA, MISSED, hits_schema, hits_writer
 from data_builders.ranking import InterleaveSettings, Placed, RrfSettings, merge
 from data_builders.records import POOL_SCHEMA, Question
@@ -37,6 +37,7 @@ _REASONS = {
     "near_duplicate": "nearly repeats gold",
     "cross_encoder": "scores like gold",
 }
+_MUTE = "gold passages that do not hold an answer"
 _SHOWN = 60  # characters of a passage shown on either side of what the guard saw
 
 
@@ -193,7 +194,11 @@ class PoolJob:
         for kind, amount in matcher.kinds.items():
             tally.count(f"answers that are {kind} evidence for the guard", amount) if kind != "strong" else None
         if question.answers:
-            count_quality(found, set(gold), {e.placed.passage for e in entries if e.has_answer}, tally)
+            bearers = {entry.placed.passage for entry in entries if entry.has_answer}
+            merged = [entry.placed.passage for entry in entries if entry.placed.rank]  # 0: nobody found it
+            count_quality(found, merged, Relevant({*gold}, {*gold, *others}, bearers), tally)
+            mute = 0 if matcher.is_empty else sum(entry.is_gold and not entry.has_answer for entry in entries)
+            tally.count(_MUTE, mute, question.id) if mute else None
         tally.measure("passages per pool", len(entries))
         return entries
 

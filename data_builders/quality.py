@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -10,6 +11,7 @@ from data_builders.manifest import Tally
 from data_builders.retrievers import Found
 
 CUTOFFS = (1, 2, 5, 10, 20, 50)
+MERGED = "merged"  # what the one ranking out of several is called beside them
 _ALL = "all"  # everything that was found, however deep
 _OVERLAP = 10  # two retrievers are compared by their first ten
 _RECALL = "recall (all gold in the top k)"
@@ -17,23 +19,42 @@ _FINE = 0.9  # of the questions: below it the report says what to change
 _REMEDY = "Raise data.depth, set the language of your passages in data.retrievers, or add a dense retriever."
 
 
-def count_quality(found: Mapping[str, Found], gold: set[int], bearing: set[int], tally: Tally) -> None:
+@dataclass(frozen=True)
+class Relevant:
+    """What is known of a question's passages, by position.
+
+    Attributes:
+        gold: those that are needed.
+        spared: gold and its alternatives: never negatives, whatever they hold.
+        bearing: those that contain an accepted answer.
+    """
+
+    gold: set[int]
+    spared: set[int]
+    bearing: set[int]
+
+
+def count_quality(found: Mapping[str, Found], merged: Sequence[int], known: Relevant, tally: Tally) -> None:
     """Add one question's results to the sums kept under `quality` of the tally.
 
-    `found` is what each retriever found, best first; `gold` and `bearing` are positions of passages that are gold and
-    that contain an accepted answer. A question without gold counts for answers only.
+    `found` is what each retriever found and `merged` the one ranking out of several, best first. A question without
+    gold counts for answers only.
     """
     sums = tally.counts.setdefault("quality", {"retrievers": {}, "overlap": {}})
     tops = {name: one.positions.tolist() for name, one in found.items()}
-    for name, ranked in tops.items():
-        _count(sums["retrievers"].setdefault(name, {}), ranked, gold, bearing)
+    rankings = [*tops.items()]
+    if len(tops) > 1:
+        rankings.append((MERGED if MERGED not in tops else f"{MERGED} (all)", merged))
+    for name, ranked in rankings:
+        _count(sums["retrievers"].setdefault(name, {}), ranked, known)
     for one, other in combinations(tops, 2):
         pair = sums["overlap"].setdefault(f"{one} and {other}", {"same": 0, "of": 0})
         pair["same"] += len(set(tops[one][:_OVERLAP]) & set(tops[other][:_OVERLAP]))
         pair["of"] += min(_OVERLAP, max(len(tops[one]), len(tops[other])))
 
 
-def _count(sums: dict[str, Any], ranked: list[int], gold: set[int], bearing: set[int]) -> None:
+def _count(sums: dict[str, Any], ranked: Sequence[int], known: Relevant) -> None:
+    gold, bearing = known.gold, known.bearing
     sums["questions"] = sums.get("questions", 0) + 1
     sums["with gold"] = sums.get("with gold", 0) + bool(gold)
     for name in ("all gold", "any gold", "golds", "answers", "bearing", "negatives", "reached"):
@@ -48,8 +69,8 @@ def _count(sums: dict[str, Any], ranked: list[int], gold: set[int], bearing: set
         if len(ranked) >= cutoff:
             last, key = ranked[cutoff - 1], str(cutoff)
             sums["reached"][key] += 1
-            sums["negatives"][key] += last not in gold
-            sums["bearing"][key] += last not in gold and last in bearing
+            sums["negatives"][key] += last not in known.spared
+            sums["bearing"][key] += last not in known.spared and last in bearing
 
 
 def quality_report(sums: Mapping[str, Any]) -> dict[str, Any]:

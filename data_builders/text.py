@@ -120,6 +120,11 @@ class AnswerMatcher:
         weak = tuple(found["weak"])
         return cls(plain, inflected, weak, _content_words(question) if weak else (), kinds)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look for: no answer, or none that a passage could be judged by."""
+        return not (self.strong or self.inflected or self.weak)
+
     def bears(self, joined_text: str) -> bool:
         """Tell whether a passage, given as `joined` makes it, bears an answer."""
         for phrase in self.strong:  # a loop, not any(): this runs for every hit of every question

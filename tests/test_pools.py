@@ -165,6 +165,18 @@ def test_gold_that_no_retriever_found_stands_at_the_end(tmp_path: Path) -> None:
     assert told["samples"]["gold passages that retrieval missed"] == ["q1"]
 
 
+def test_gold_without_the_answer_is_counted_where_an_answer_can_be_looked_for(tmp_path: Path) -> None:
+    questions = [
+        {**ASKED, "gold": ["fair", "gold", "oats"]},
+        asked("q2", "Is there a fair in Dorin?", ["yes"], ["fair"], split="train"),
+        asked("q3", "Who sleeps in the mill?", [], split="train"),
+    ]
+    left, _ = pooled(tmp_path, questions, {"a": {"q1": A, "q2": A, "q3": A}})
+    told = left.manifest("pools")
+    assert told["counts"]["gold passages that do not hold an answer"] == 2
+    assert told["samples"]["gold passages that do not hold an answer"] == ["q1"]
+
+
 def test_a_question_that_finds_nothing_has_its_gold_alone(tmp_path: Path) -> None:
     left, pools = pooled(tmp_path, [ASKED, {**ASKED, "id": "q2"}], {"a": {"q1": A}})
     assert shape(pools["q2"]) == [("gold", "gold", 0, 0.0)]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_builders.manifest import Tally
-from data_builders.quality import advise_on_recall, count_quality, quality_report
+from data_builders.quality import Relevant, advise_on_recall, count_quality, quality_report
 from data_builders.retrievers import Found
 
 Asked = tuple[dict[str, list[int]], set[int], set[int]]
-"""What each retriever ranked, gold, passages with the answer."""
+"""What each retriever ranked, gold, passages with the answer. Merged is what the second ranked, then the first."""
 
 ASKED: list[Asked] = [
     ({"a": [3, 0, 5], "b": [0, 3]}, {0}, {0, 3}),
@@ -23,14 +23,15 @@ ASKED: list[Asked] = [
 ]
 
 
-def counted(asked: Sequence[Asked]) -> Tally:
+def counted(asked: Sequence[Asked], alternatives: Collection[int] = ()) -> Tally:
     tally = Tally()
     for ranked, gold, bearing in asked:
         found = {
             name: Found(np.array(ids, np.int32), np.linspace(1, 0, len(ids), dtype=np.float32))
             for name, ids in ranked.items()
         }
-        count_quality(found, gold, bearing, tally)
+        merged = list(dict.fromkeys(id_ for ids in reversed(ranked.values()) for id_ in ids))
+        count_quality(found, merged, Relevant(gold, {*gold, *alternatives}, bearing), tally)
     return tally
 
 
@@ -51,6 +52,37 @@ def test_shares_of_three_questions() -> None:
         "share of negatives at rank k that bear the answer": {"1": 0.0, "2": 1.0},  # 7; 3
     }
     assert report["share of the first 10 in common: a and b"] == 0.3  # 2 of 3, 1 of 5, 0 of 2
+
+
+def test_the_merged_ranking_is_told_under_its_own_name() -> None:
+    report = quality_report(counted(ASKED).counts["quality"])
+    # 0 3 5 of the first, 7 1 2 8 9 of the second, 6 4 of the third
+    assert report["merged"] == {
+        "recall (all gold in the top k)": {"1": 0.5, "2": 0.5, "5": 1.0, "all": 1.0},
+        "any gold in the top k": {"1": 0.5, "2": 1.0, "5": 1.0, "all": 1.0},
+        "precision (gold among the top k)": {"1": 0.5, "2": 0.5, "5": 0.3},
+        "answer in the top k": {"1": 0.3333, "2": 1.0, "5": 1.0, "all": 1.0},
+        "share of negatives at rank k that bear the answer": {"1": 0.0, "2": 1.0, "5": 0.0},  # 7 and 6; 3 and 4; 9
+    }
+    assert [name for name in report if "in common" in name] == ["share of the first 10 in common: a and b"]
+
+
+def test_a_single_ranking_is_not_told_twice_and_a_retriever_may_be_called_merged() -> None:
+    alone: Asked = ({"a": [1]}, {1}, set())
+    assert set(quality_report(counted([alone]).counts["quality"])) == {"a"}
+    named: Asked = ({"merged": [1], "b": [2]}, {1}, set())
+    report = quality_report(counted([named]).counts["quality"])
+    assert report["merged"]["any gold in the top k"] == {"1": 1.0, "all": 1.0}
+    assert report["merged (all)"]["any gold in the top k"] == {"1": 0.0, "2": 1.0, "all": 1.0}
+
+
+def test_alternatives_to_gold_are_no_negatives_that_bear_the_answer() -> None:
+    report = quality_report(counted(ASKED, alternatives={3, 4, 7}).counts["quality"])
+    shares = "share of negatives at rank k that bear the answer"
+    assert report["a"][shares] == {"1": 0.0, "2": 0.0, "5": 0.0}  # of 6; of none; of 9
+    assert report["b"][shares] == {"1": 0.0, "2": 0.0}
+    two: Asked = ({"a": [3, 8]}, {0}, {3, 8})
+    assert quality_report(counted([two], {3}).counts["quality"])["a"][shares] == {"1": 0.0, "2": 1.0}
 
 
 def test_overlap_is_that_of_the_first_ten() -> None:
