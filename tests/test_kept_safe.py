@@ -47,7 +47,7 @@ def test_a_mistyped_path_of_an_evaluation_set_names_its_key(tmp_path: Path) -> N
 def test_two_builds_of_one_folder_do_not_mix(tmp_path: Path) -> None:
     chosen = rows_recipe(tmp_path, [asked("q1", "When does the ferry sail?", ["nine"], ["p1"])], [passage("p1", FERRY)])
     (tmp_path / "data").mkdir()
-    with FileLock(tmp_path / "data/build.lock"), pytest.raises(RagFtError, match=r"another build is writing .*name=NAM"):
+    with FileLock(tmp_path / "data/build.lock"), pytest.raises(RagFtError, match=r"another build is writing .*name="):
         run(tmp_path / "data", chosen)
     run(tmp_path / "data", chosen)
 

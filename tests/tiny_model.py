@@ -200,8 +200,12 @@ def copied_run(folder: Path, weights: Path, run: Path, **changes: Any) -> Path:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files and folders, which all have names that begin with a dot or end in .tmp."""
-    return [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".tmp")]
+    """Temporary files and folders, which all have names that begin with a dot or end in .tmp.
+
+    Finished parts of a step are kept on purpose.
+    """
+    hidden = [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".tmp")]
+    return [path for path in hidden if not path.name.startswith(".parts-")]
 
 
 def contents(folder: Path) -> dict[str, str]:
