@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imported import CASES, Read
+from imported import CASES, Read, written
 
 from data_builders.records import Passage, Question, Ranking, record_table
 from data_builders.sources.files import CORPORA, FORMATS, FileSourceSettings
@@ -131,10 +132,26 @@ def test_kilt_provenance_that_names_pages_only_is_no_gold() -> None:
     assert (asked.answers, asked.gold) == (("yes",), ())
 
 
-def test_kilt_pages_become_paragraphs_without_the_empty_ones() -> None:
+def test_kilt_pages_become_paragraphs_without_the_empty_ones_and_headings() -> None:
     read = Read("kilt", CASES / "kilt.jsonl")
-    assert sorted(read.passages) == ["40#0", "40#1", "40#3", "41#0", "41#1", "41#2"]
+    assert sorted(read.passages) == ["40#1", "41#1", "41#2"]
+    assert read.tally.dropped == {
+        "paragraphs that are the title of their page": 2,
+        "paragraphs that are the heading of a section": 1,
+    }
+    assert read.tally.samples["paragraphs that are the title of their page"] == ["40#0", "41#0"]
     assert read.passages["41#1"] == Passage("41#1", "Aldern bridge", "It stands in Aldern.", "Aldern bridge")
+
+
+def test_kilt_headings_that_a_provenance_names_stay(tmp_path: Path) -> None:
+    span = {"wikipedia_id": "40", "start_paragraph_id": 1, "end_paragraph_id": 3}
+    title = {"wikipedia_id": "41", "start_paragraph_id": 0}
+    output = [{"answer": "a", "provenance": [span]}, {"answer": "a", "provenance": [title]}]
+    asked = written(tmp_path / "asked.jsonl", {"id": "k", "input": "q", "output": output})
+    read = Read("kilt", {"test": str(asked)})
+    assert sorted(read.passages) == ["40#1", "40#3", "41#0", "41#1", "41#2"]
+    assert read.passages["40#3"].text == "Section::::Market."
+    assert read.tally.dropped == {"paragraphs that are the title of their page": 1}
 
 
 def test_hotpotqa_gold_is_every_paragraph_with_a_supporting_fact_quoted_by_sentence() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 from data_builders.manifest import Tally
+from data_builders.records import Passage, Question
 from data_builders.sources.dpr import DPR, DprSettings
 from data_builders.sources.flashrag import CORPUS, FLASHRAG, FlashragSettings
 from data_builders.sources.hotpotqa import HOTPOTQA, HotpotqaSettings
-from data_builders.sources.kilt import KILT, KNOWLEDGE_SOURCE, KiltSettings
+from data_builders.sources.kilt import KILT, KNOWLEDGE_SOURCE, KiltSettings, heading
 from data_builders.sources.lost_in_the_middle import LOST_IN_THE_MIDDLE, LostInTheMiddleSettings
 from data_builders.sources.raft import RAFT, RaftSettings
 from data_builders.sources.rgb import RGB, RgbSettings
@@ -34,6 +36,8 @@ CORPORA: dict[str, tuple[str, Format]] = {
     "flashrag": ("corpus_path", CORPUS),
 }
 """Kind -> the setting that names files of passages beside those of questions, and their format."""
+NEEDLESS: dict[str, Callable[[Passage], str]] = {"kilt": heading}
+"""Kind -> says why a passage of these files is left out unless a question names it; nothing keeps it."""
 
 
 class FileSource:
@@ -54,5 +58,21 @@ class FileSource:
             field, format_ = CORPORA[settings.kind]
             files = getattr(settings, field)
             for _, path in split_files(files, setting(name, field)) if files else ():
-                yield from parsed_file(format_, (name, path), settings.bad_rows, tally)
+                yield from self._needed(parsed_file(format_, (name, path), settings.bad_rows, tally), tally)
         yield from read_files(FORMATS[settings.kind], settings, name, tally)
+
+    def _needed(self, passages: Iterable[SourceRecord], tally: Tally) -> Iterator[SourceRecord]:
+        """Leave out what is needless unless a question names it; the questions are read for that, ids alone kept."""
+        why = NEEDLESS.get(self._settings.kind)
+        for record in passages:
+            if why and isinstance(record, Passage) and (reason := why(record)) and record.id not in self._named:
+                tally.drop(reason, 1, record.id)
+            else:
+                yield record
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        """The ids of all passages that questions name as gold or as alternatives to it."""
+        asked = read_files(FORMATS[self._settings.kind], self._settings, self._name, Tally())
+        questions = (record for record in asked if isinstance(record, Question))
+        return frozenset(id_ for question in questions for id_ in (*question.gold, *question.alternatives))

@@ -93,6 +93,17 @@ def parse_page(row: dict[str, Any], place: Place) -> Iterator[Passage]:
             yield Passage(f"{page}#{number}", title, text, document=title)
 
 
+def heading(passage: Passage) -> str:
+    """Return what to call a paragraph that is a heading of the knowledge source, or nothing for one that says more.
+
+    A page begins with its title, and every section with its own: "Section::::Early life.". As passages they say
+    nothing, but retrieval would find them, since a title's words are those of questions.
+    """
+    if passage.text.startswith("Section::::"):
+        return "paragraphs that are the heading of a section"
+    return "paragraphs that are the title of their page" if passage.text == passage.title.strip() else ""
+
+
 KILT = Format(
     kind="kilt",
     example={
