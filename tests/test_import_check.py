@@ -178,6 +178,24 @@ class TestVerb:
         records = Counter(type(record) for record in open_source("mine", pasted(out), 0).records(Tally()))
         assert records == {Passage: 5, Question: 5, Ranking: 5}
 
+    def test_gold_without_passages_asks_for_the_file_that_holds_them(self, here, run_verb):
+        write("rows.jsonl", OWN, {**OWN, "gold": ["p7"]})
+        _, out, _ = run_verb("import-check", "rows.jsonl")
+        hint = "the file that holds the passages named by gold"
+        assert f"\n      passages: YOUR_PASSAGES.jsonl  # {hint}\n" in out
+        assert pasted(out).passages == "YOUR_PASSAGES.jsonl"
+        write("rows.jsonl", {**OWN, "gold": ["p7"], "passages": [{"id": "p7", **BRIDGE}]})
+        _, out, _ = run_verb("import-check", "rows.jsonl")
+        assert pasted(out).passages is None
+
+    @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+    @pytest.mark.parametrize("text", ["", "\n \n"])
+    def test_an_empty_file_is_said_to_be_empty(self, here, run_verb, name, text):
+        Path(name).write_text(text)
+        code, out, _ = run_verb("import-check", name)
+        assert code == 1
+        assert "  hub                       the file is empty\n" in out
+
     @pytest.mark.parametrize("format_", FORMATS.values(), ids=lambda format_: format_.kind)
     def test_the_lines_for_every_kind_are_a_valid_source(self, here, run_verb, format_):
         write("rows.json", {"data": [format_.example]} if format_.items == "data.item" else format_.example)

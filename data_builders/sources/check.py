@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +20,7 @@ from data_builders.sources.files import CORPORA, FORMATS, FileSourceSettings
 from data_builders.sources.hub import TABLES, Hub, HubSettings, hub_rows, hub_splits
 from data_builders.sources.hub_guess import guess_columns
 from data_builders.sources.jsonl import PASSAGES, QUESTIONS, split_name
-from data_builders.sources.rows import BadRow, Format, Place, SourceRecord, json_rows
+from data_builders.sources.rows import BadRow, Format, Place, SourceRecord, json_rows, text_lines
 
 ROWS = 20  # rows looked at: enough to meet optional fields, quick for any file
 SHOWN = 3  # examples of what was parsed
@@ -48,6 +48,7 @@ class Verdict:
         reason: why it does not fit: the first row that does not, or why none could be read; empty if all fit.
         records: what the fitting rows hold.
         note: what to know when using it.
+        hints: key of the settings -> what a comment beside it says.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Verdict:
     reason: str = ""
     records: tuple[SourceRecord, ...] = ()
     note: str = ""
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -214,6 +216,8 @@ def _table(path: Path) -> Verdict:
     """Judge a table, the first split of several, by the names of its columns."""
     settings: dict[str, Any] = {"kind": "hub", "dataset": str(path)}
     try:
+        if path.is_file() and not any(line.strip() for line in text_lines(path)):
+            return Verdict("hub", settings, reason="the file is empty")
         names = hub_splits(HubSettings(kind="hub", dataset=str(path)))
         ours = {split_name(name): name for name in names if split_name(name)}
         settings["splits"] = ours if len(ours) > 1 else names[0]
@@ -246,7 +250,7 @@ def _rows(path: Path) -> Iterator[Verdict]:
             yield Verdict(format_.kind, settings, reason="it is one JSON document, not rows")
         else:
             verdict = _parsed(format_, rows, settings, path)
-            yield _about_documents(verdict) if format_ is _ASKED else verdict
+            yield _SECOND_LOOK[format_.kind](verdict) if format_.kind in _SECOND_LOOK else verdict
 
 
 def _candidates(path: str) -> Iterator[tuple[Format, dict[str, Any]]]:
@@ -259,8 +263,8 @@ def _candidates(path: str) -> Iterator[tuple[Format, dict[str, Any]]]:
         yield format_, {"kind": kind, "path": path, **others}
     yield _ASKED, {"kind": "documents", "path": "FOLDER", "questions": path}
     yield PASSAGES, {"kind": "jsonl", "path": "QUESTIONS.jsonl", "passages": path}
-    for kind, (field, format_) in CORPORA.items():
-        yield format_, {"kind": kind, "path": "QUESTIONS.jsonl", field: path}
+    for kind, (key, format_) in CORPORA.items():
+        yield format_, {"kind": kind, "path": "QUESTIONS.jsonl", key: path}
 
 
 def _asked(row: dict[str, Any], place: Place) -> Iterator[Question]:
@@ -278,7 +282,18 @@ def _about_documents(verdict: Verdict) -> Verdict:
     return replace(verdict, fitting=0, reason=reason, records=())
 
 
+def _with_passages(verdict: Verdict) -> Verdict:
+    """Ask for the file of the passages where rows name gold and show no passage."""
+    named = any(isinstance(record, Question) and record.gold for record in verdict.records)
+    if not named or any(isinstance(record, Passage) for record in verdict.records):
+        return verdict
+    hint = "the file that holds the passages named by gold"
+    settings = {**verdict.settings, "passages": "YOUR_PASSAGES.jsonl"}
+    return replace(verdict, settings=settings, hints={"passages": hint})
+
+
 _ASKED = replace(documents.QUESTIONS, parse=_asked)
+_SECOND_LOOK: dict[str, Callable[[Verdict], Verdict]] = {_ASKED.kind: _about_documents, QUESTIONS.kind: _with_passages}
 
 
 def _parsed(format_: Format, rows: list[Any], settings: dict[str, Any], path: Path) -> Verdict:

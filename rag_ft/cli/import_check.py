@@ -85,7 +85,9 @@ def _recipe_lines(path: Path, best: Verdict) -> Iterator[str]:
 
     name = re.sub(r"[^a-z0-9]+", "_", path.name.split(".")[0].lower()).strip("_") or "mine"
     recipe = {"data": {"sources": {name: best.settings}}}
-    yield from yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=1000).splitlines()
+    for line in yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=1000).splitlines():
+        hint = best.hints.get(line.split(":")[0].strip())
+        yield f"{line}  # {hint}" if hint else line
 
 
 def _others(others: list[Verdict]) -> Iterator[str]:
