@@ -277,6 +277,14 @@ def test_documents_are_found_by_bare_name_if_only_one_has_it(tmp_path: Path) -> 
     assert tally.counts["questions that name a document that is not in the folder"] == 2
 
 
+def test_a_path_may_begin_with_the_name_of_the_folder_itself(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, a_txt=MILL, x__b_txt=TOWER, docs__c_txt=MILL, c_txt=TOWER)
+    rows = [{"document": name, "quote": "1911"} for name in ("docs/a.txt", "docs/x/b.txt", "docs/c.txt", "dox/a.txt")]
+    _, questions, tally = read(folder, questions=asked(tmp_path, *rows))
+    assert [question.gold for question in questions] == [("a.txt#1",), ("x/b.txt#1",), ("docs/c.txt#1",), ()]
+    assert tally.samples["questions that name a document that is not in the folder"] == ["q3"]
+
+
 def test_unanswerable_questions_come_without_gold_and_uncounted(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, a_txt=MILL)
     _, (question,), tally = read(folder, questions=asked(tmp_path, {"answers": [], "document": "a.txt"}))

@@ -63,10 +63,11 @@ class Locator:
     Args:
         asked: the questions.
         documents: names of all files, to find which one a question means.
+        folder: name of the folder they are in; a question may begin its path with it.
     """
 
-    def __init__(self, asked: Sequence[Asked], documents: Iterable[str]) -> None:
-        self._asked = asked
+    def __init__(self, asked: Sequence[Asked], documents: Iterable[str], folder: str = "") -> None:
+        self._asked, self._folder = asked, unicodedata.normalize("NFC", folder)
         self._names = set(documents)
         self._by_stem: dict[str, list[str]] = {}
         for name in sorted(self._names):
@@ -112,6 +113,9 @@ class Locator:
         name = unicodedata.normalize("NFC", given.replace("\\", "/")).removeprefix("./")
         if name in self._names or given in self._names:
             return name if name in self._names else given
+        first, _, below = name.partition("/")
+        if first == self._folder and below in self._names:
+            return below
         same = self._by_stem.get(name.rsplit("/", 1)[-1], []) if "/" not in name else []
         return same[0] if len(same) == 1 else name
 

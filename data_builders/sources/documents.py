@@ -64,7 +64,8 @@ class Documents:
         files = list_files(self._settings, self._name, tally)
         asked = list(self._asked(tally))
         token_counter(self._settings.tokenizer)  # a name that is wrong should be told before an hour of reading
-        locator = Locator(asked, [name for _, name in files])
+        folder = Path(self._settings.path).expanduser().resolve().name
+        locator = Locator(asked, [name for _, name in files], folder)
         with _spooling() as spool:
             repeated = self._read(files, spool, tally, mapper)
             yield from self._passages(spool, len(files), repeated, locator, tally)
