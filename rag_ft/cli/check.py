@@ -66,8 +66,11 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _source(settings: Any) -> str:
-    told = settings.model_dump(mode="json", exclude={"kind"}, exclude_unset=True)
-    return " ".join([settings.kind, *(f"{key}={value}" for key, value in told.items())])
+    """Return what a recipe says of a source, on one line as a recipe may have it."""
+    import yaml
+
+    told = {"kind": settings.kind, **settings.model_dump(mode="json", exclude_unset=True)}
+    return yaml.safe_dump(told, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 20).strip()
 
 
 def _contexts(recipe: Recipe) -> str:
