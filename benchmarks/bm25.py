@@ -51,7 +51,7 @@ def main() -> None:
 
 def world(size: int) -> tuple[list[str], list[str]]:
     """Return `size` passages (title and text) of the invented world and a thousand questions asked of it."""
-    counts = QuestionCounts(train=0, validation=0, test=1000)
+    counts = QuestionCounts(train=1000, validation=0, test=1)
     settings = InventedWorldSettings(questions=counts, passages=size)
     texts: list[str] = []
     questions: list[str] = []
