@@ -26,7 +26,7 @@ RECIPE: dict[str, Any] = {
     "seed": 5,
     "data": {
         "sources": {
-            "world": {"kind": "invented_world", "questions": {"train": 6000, "validation": 200, "test": 200}},
+            "world": {"kind": "invented_world", "questions": {"train": 3000, "validation": 100, "test": 100}},
         },
         "depth": 30,
         "contexts": {"passages": {"kind": "range", "low": 2, "high": 10}, "gold_probability": 0.8},
