@@ -173,11 +173,11 @@ class TestCheck:
         assert "systems: base, base + reordering, tuned" in out
         assert len(out.splitlines()) <= 24
 
-    def test_sources_are_printed_as_a_recipe_has_them(self, call):
+    def test_sources_are_printed_as_a_recipe_has_them(self, recipe, call):
         squad = {"kind": "squad", "path": {"train": "a.json", "test": ["b.json", "c d.json"]}}
         world = {"kind": "invented_world", "questions": {"train": 9, "validation": 0, "test": 4}, "weight": 2.0}
         sources = {"squad": squad, "world": {**world, "words": [40, 55]}}
-        Path("two.yaml").write_text(yaml.safe_dump({"name": "x", "data": {"sources": sources}}))
+        Path("two.yaml").write_text(yaml.safe_dump({"name": "x", "data": {"sources": sources}}, sort_keys=False))
         _, out, _ = call("check", "two.yaml")
         lines = out[out.index("sources ") : out.index("retrieval ")].splitlines()
         printed = yaml.safe_load("\n".join(line[12:] for line in lines))
