@@ -10,15 +10,18 @@ import pyarrow as pa
 
 from data_builders.context_rows import Turn, measure
 from data_builders.contexts import Plan
+from data_builders.corpus import Corpus
 from data_builders.data_settings import DataSettings
 from data_builders.manifest import Tally
+from data_builders.passage_counts import largest_count
 from data_builders.paths import TRAINING_SPLITS, DataPaths
 from data_builders.ranked import Split
 from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
 from data_builders.shared_contexts import SharedTurn, context_row, planned_contexts
 from data_builders.steps import Bench
 
-_BLOCK = 1000  # contexts of one part
+_BLOCK = 1000  # contexts of one part, fewer where they are long
+_BYTES = 1 << 26  # text that a part should not exceed
 
 
 def write_contexts(settings: DataSettings, seed: int, paths: DataPaths, bench: Bench) -> None:
@@ -36,11 +39,18 @@ def write_contexts(settings: DataSettings, seed: int, paths: DataPaths, bench: B
             training=split == "train",
         )
         files = (paths.searched(split), paths.questions[split], paths.hits[split])
-        planned = list(planned_contexts(Split.open(*files), plan, bench.tally))
+        opened = Split.open(*files)
+        planned = list(planned_contexts(opened, plan, bench.tally))
         job = ContextJob(files, plan, planned)
-        tables = bench.tables(job, len(planned), _BLOCK, f"contexts of {split}")
+        tables = bench.tables(job, len(planned), _block(opened.corpus, plan), f"contexts of {split}")
         bench.write(f"{split}.parquet", CONTEXT_SCHEMA, tables)
     bench.tally.counts["gold positions"] = bench.tally.histogram("gold position")
+
+
+def _block(corpus: Corpus, plan: Plan) -> int:
+    """Return how many contexts make a part: what is in memory at once, whatever the length of passages."""
+    longest = float(corpus.sizes().mean()) * largest_count(plan.contexts.passages) if len(corpus) else 1.0
+    return max(1, min(_BLOCK, int(_BYTES / max(1.0, longest))))
 
 
 @dataclass
