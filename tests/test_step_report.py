@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_builders.manifest import Tally
-from data_builders.quality import advise_on_recall, count_quality, quality_report
+from data_builders.quality import Relevant, advise_on_recall, count_quality, quality_report
 from data_builders.retrievers import Found
 from data_builders.step_report import WIDTH, report_lines
+
+
+def counted(ranked: dict[str, Found], gold: set[int], bearing: set[int], tally: Tally) -> None:
+    count_quality(ranked, [], Relevant(gold, gold, bearing), tally)
 
 
 def report(tally: Tally) -> list[str]:
@@ -98,8 +102,8 @@ def test_every_line_is_printable_and_short(counts: dict[str, int], excerpts: lis
 
 def test_quality_is_told_as_deep_as_the_rankings_go() -> None:
     tally = Tally()
-    count_quality({"bm25": found(4, 7, 9)}, {7}, {7, 9}, tally)
-    count_quality({"bm25": found(3)}, {3, 5}, {3}, tally)
+    counted({"bm25": found(4, 7, 9)}, {7}, {7, 9}, tally)
+    counted({"bm25": found(3)}, {3, 5}, {3}, tally)
     assert quality_report(tally.counts["quality"])["bm25"] == {
         "recall (all gold in the top k)": {"1": 0.0, "2": 0.5, "all": 0.5},
         "any gold in the top k": {"1": 0.5, "2": 1.0, "all": 1.0},
@@ -111,8 +115,8 @@ def test_quality_is_told_as_deep_as_the_rankings_go() -> None:
 
 def test_advice_on_recall_names_the_best_retriever_of_each_split_and_the_remedy_once() -> None:
     quality, tally = Tally(), Tally()
-    count_quality({"bm25": found(1, 2), "dense": found(2, 7)}, {7}, set(), quality)
-    count_quality({"bm25": found(1, 2), "dense": found(2, 3)}, {7}, set(), quality)
+    counted({"bm25": found(1, 2), "dense": found(2, 7)}, {7}, set(), quality)
+    counted({"bm25": found(1, 2), "dense": found(2, 3)}, {7}, set(), quality)
     for split in ("train", "test"):
         advise_on_recall(quality_report(quality.counts["quality"]), split, tally)
     assert tally.advice[:2] == [
@@ -125,6 +129,6 @@ def test_advice_on_recall_names_the_best_retriever_of_each_split_and_the_remedy_
 
 def test_good_recall_needs_no_advice() -> None:
     quality, tally = Tally(), Tally()
-    count_quality({"bm25": found(7)}, {7}, set(), quality)
+    counted({"bm25": found(7)}, {7}, set(), quality)
     advise_on_recall(quality_report(quality.counts["quality"]), "test", tally)
     assert not tally.advice
