@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,3 +64,19 @@ class Progress:
             rate = (self.done - self._before) / max(now - self.began, 1e-9)
             left = (self.total - self.done) / max(rate, 1e-9)
             self.report(f"  {self.done}/{self.total} {self.unit}  {rate:.1f}/s  {left / 60:.1f} min left")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the progress bars and notes of transformers for a moment; errors still show."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 from data_builders.files import content_hash, file_hash
+from data_builders.progress import quiet_transformers
 from data_builders.retrievers.embedder import Embedder
 from data_builders.retrievers.settings import DenseSettings
 
@@ -150,7 +151,7 @@ def load_embedder(place: ModelPlace, settings: DenseSettings) -> Embedder:
 
     device = _device(settings.device, torch.cuda.is_available())
     dtype = torch.float32 if device == "cpu" else "auto"
-    with _quiet(), _loading(place.reference):
+    with quiet_transformers(), _loading(place.reference):
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(
@@ -213,19 +214,3 @@ def _loading(reference: str) -> Iterator[None]:
             f"sentence-transformers cannot load it ({reason})",
             "Set model to a complete model with safetensors weights that needs no code of its own",
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress bars and notes of transformers for a moment; errors still show."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from data_builders.progress import quiet_transformers
 from rag_ft.models.settings import ModelSettings
-from rag_ft.models.weights import Weights, loading, quiet_transformers, resolve_weights
+from rag_ft.models.weights import Weights, loading, resolve_weights
 
 
 def load_tokenizer(settings: ModelSettings, weights: Weights) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 from data_builders.files import cache_folder, content_hash, file_hash
+from data_builders.progress import quiet_transformers
 
 PACKAGE_PREFIX = "package:"
 
@@ -177,19 +178,3 @@ def _folder_being_written(folder: Path) -> Iterator[Path]:
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence the progress bars and notes of transformers for a moment; errors still show."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
