@@ -18,12 +18,13 @@ from data_builders.paths import data_paths
 from data_builders.records import ContextRow
 from data_builders.tables import read_context_rows
 from rag_ft.models.load import load_base
+from rag_ft.models.lora import lora_config
 from rag_ft.models.settings import ModelSettings
 from rag_ft.prompting.encode import Encoder
 from rag_ft.recipe.load import load_recipe
 from rag_ft.training.collate import Collator, shared_attention
 from rag_ft.training.rows import encode_row
-from rag_ft.training.trainer import lora_config, loss_at_labels, model_dtype
+from rag_ft.training.trainer import loss_at_labels, model_dtype
 
 ROWS = 3
 

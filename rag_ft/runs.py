@@ -28,6 +28,7 @@ _HARMLESS = {
     "data.sources.*.questions.validation",
     "model.attention",
     "training.report_to",
+    "training.resume",
     "training.save_steps",
 }
 _PACKAGES = (
@@ -93,7 +94,7 @@ def open_run(recipe: Recipe, *, restart: bool = False) -> RunFolder:
     run = run_folder(recipe)
     recorded = run.root / "recipe.resolved.yaml"
     now = recipe.model_dump(mode="json")
-    begun = run.adapter.is_dir() or any(run.training.glob("checkpoints/checkpoint-*"))
+    begun = run.adapter.is_dir() or any(run.training.rglob("checkpoints/checkpoint-*"))
     if restart:
         for folder in (run.training, run.adapter, run.evaluation, run.report):
             shutil.rmtree(folder, ignore_errors=True)

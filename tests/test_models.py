@@ -15,10 +15,10 @@ from data_builders.errors import RagFtError
 from rag_ft.models.adapters import expected_shapes, save_checked, verify_adapter
 from rag_ft.models.attention import BLOCK, causal_blocks
 from rag_ft.models.load import load_adapter, load_model, load_tokenizer
+from rag_ft.models.lora import lora_config
 from rag_ft.models.segment_tree import ROOT, SegmentTree, ancestor_matrix, tree_mask
 from rag_ft.models.settings import LoraSettings, ModelSettings
 from rag_ft.models.weights import resolve_weights
-from rag_ft.training.trainer import lora_config
 
 # trees
 

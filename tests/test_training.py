@@ -17,16 +17,18 @@ from token_rows import asked, encoder, passage, row
 from data_builders.errors import RagFtError
 from data_builders.records import ContextRow, check_context_row
 from data_builders.tables import write_records
+from rag_ft.models.lora import lora_config
 from rag_ft.models.settings import LoraSettings
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.neutralise import control_tokens
-from rag_ft.prompting.render import render_target
+from rag_ft.prompting.render import SPAN_NAMES, render_target
 from rag_ft.training.collate import Collator
+from rag_ft.training.dataset import token_rows
 from rag_ft.training.fit import fit_row
 from rag_ft.training.rows import IGNORED, TokenRow, encode_row
-from rag_ft.training.run import token_rows
 from rag_ft.training.settings import TrainingSettings
-from rag_ft.training.trainer import SharedContextTrainer, TrainerFacts, lora_config, loss_at_labels, sft_config
+from rag_ft.training.stages import planned_stages
+from rag_ft.training.trainer import SharedContextTrainer, TrainerFacts, loss_at_labels, sft_config
 
 # labels
 
@@ -169,12 +171,12 @@ def test_more_than_one_row_in_a_hundred_too_long_is_an_error_and_fewer_are_count
         rows = [replace(short, id=str(n)) for n in range(count)]
         write_records(tmp_path / "rows.parquet", ContextRow, [*rows, long])
         if expected is None:
-            found = token_rows(tmp_path / "rows.parquet", one, limit)
+            found = token_rows(tmp_path / "rows.parquet", one, limit, SPAN_NAMES)
             assert found.counts["rows"] == len(found.tokens) == 99
             assert found.counts["dropped_rows"] == 1
         else:
             with pytest.raises(RagFtError, match=expected):
-                token_rows(tmp_path / "rows.parquet", one, limit)
+                token_rows(tmp_path / "rows.parquet", one, limit, SPAN_NAMES)
 
 
 # the loss
@@ -204,17 +206,17 @@ def trainer(
     model: Any, folder: Path, rows: Sequence[TokenRow], ordered: bool = False, **changes: Any
 ) -> SharedContextTrainer:
     import datasets
+    from peft import get_peft_model
 
     fields: dict[str, Any] = {"max_steps": 2, "trainer": {"save_strategy": "no"}, **changes}
-    facts = TrainerFacts(
-        name="tiny", folder=folder, seed=1, dtype="float32", watch=False, show_bar=False, ordered=ordered
-    )
+    torch.manual_seed(0)
+    told = TrainingSettings.model_validate(fields)
+    facts = TrainerFacts(name="tiny", seed=1, dtype="float32", watch=False, show_bar=False, ordered=ordered)
     return SharedContextTrainer(
-        model=model,
-        args=sft_config(TrainingSettings.model_validate(fields), facts),
+        model=get_peft_model(model, lora_config(LoraSettings(rank=4, alpha=8))),
+        args=sft_config(told, planned_stages(told, folder)[0], facts),
         train_dataset=datasets.Dataset.from_list([each.columns() for each in rows]),
         data_collator=Collator(),
-        peft_config=lora_config(LoraSettings(rank=4, alpha=8)),
         processing_class=tiny_tokenizer(),
     )
 

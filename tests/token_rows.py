@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tiny_model import tiny_tokenizer
 
 from data_builders.records import ContextQuestion, ContextRow, Evidence, Label, Passage, Relevance, Retrieved
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.settings import PromptSettings
+from rag_ft.training.settings import TrainingSettings
+from rag_ft.training.stages import Stage, planned_stages
 
 TOWNS = ["Aldo", "Bexa", "Cyra", "Dunn", "Evra", "Fenn"]
 
@@ -44,3 +47,8 @@ def row(count: int, *golds: Sequence[int]) -> ContextRow:
 def encoder(template: str = "chatml", style: str = "self_reasoning") -> Encoder:
     chosen = PromptSettings.model_validate({"style": style})
     return Encoder(tiny_tokenizer(template), chosen, {"enable_thinking": False})
+
+
+def only_stage(folder: Path) -> Stage:
+    """The one stage of a training without stages."""
+    return planned_stages(TrainingSettings(), folder)[0]

@@ -17,3 +17,11 @@ RestartOption = Annotated[
     bool, typer.Option("--restart", help="Delete the run folder's training, adapter and evaluation first.")
 ]
 """Beginning a run anew."""
+
+AccelerateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--accelerate", metavar="NAME", help="Train on several devices: a name in accelerate_configs/, or a file."
+    ),
+]
+"""Under which configuration of accelerate to train."""

@@ -7,10 +7,15 @@ import time
 
 import typer
 
-from rag_ft.cli.arguments import OverridesArgument, RecipeArgument, RestartOption
+from rag_ft.cli.arguments import AccelerateOption, OverridesArgument, RecipeArgument, RestartOption
 
 
-def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartOption = False) -> int:
+def run(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    restart: RestartOption = False,
+    accelerate: AccelerateOption = None,
+) -> int:
     """Do everything a recipe says, from documents to report. Each part that is done already is kept."""
     from rich.console import Console
 
@@ -23,7 +28,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     from rag_ft.recipe.load import load_recipe
     from rag_ft.report.terminal import terminal_table
     from rag_ft.runs import open_run, run_folder
-    from rag_ft.training.run import train
+    from rag_ft.training.launch import start_training
 
     began = time.monotonic()
     loaded = load_recipe(recipe, overrides or ())
@@ -31,7 +36,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
     resolve_weights(loaded.model.weights, loaded.model.revision)  # a wrong name is said before anything is written
     folder = open_run(loaded, restart=restart)
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
-    train(loaded, folder, typer.echo)
+    start_training([recipe, *(overrides or ())], loaded, folder, typer.echo, accelerate)
     give_back()  # model and optimizer are no longer needed; evaluation loads its own
     scores = evaluate(loaded, folder, typer.echo)
     report.write(loaded, folder, " ".join(["rag-ft run", recipe, *(overrides or ())]))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from rag_ft.cli.arguments import OverridesArgument, RecipeArgument, RestartOption
+from rag_ft.cli.arguments import AccelerateOption, OverridesArgument, RecipeArgument, RestartOption
 
 
-def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartOption = False) -> int:
+def run(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    restart: RestartOption = False,
+    accelerate: AccelerateOption = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Show rows, memory, steps and time; train nothing.")] = False,
+) -> int:
     """Train a recipe's adapter on the rows that `rag-ft build` made. Goes on where a stopped training was."""
     from rag_ft.recipe.load import load_recipe
-    from rag_ft.runs import open_run
+    from rag_ft.runs import open_run, run_folder
 
     loaded = load_recipe(recipe, overrides or ())
-    folder = open_run(loaded, restart=restart)
-    from rag_ft.training.run import train
+    if dry:
+        from rag_ft.training.plan import dry_run
 
-    train(loaded, folder, typer.echo)
+        dry_run(loaded, run_folder(loaded), typer.echo)
+        return 0
+    folder = open_run(loaded, restart=restart)
+    from rag_ft.training.launch import start_training
+
+    start_training([recipe, *(overrides or ())], loaded, folder, typer.echo, accelerate)
     return 0

@@ -13,6 +13,12 @@ from typing import Any
 from data_builders.errors import RagFtError
 
 
+def saved_weights(folder: Path) -> Path | None:
+    """Return the file with the weights in a folder that `save_checked` wrote; None where there is none."""
+    names = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
 def save_checked(model: Any, folder: Path, finish: Callable[[Path], None]) -> str:
     """Save the adapter of a PEFT model to `folder`, verified; return a one-line summary.
 

@@ -26,8 +26,11 @@ def load_tokenizer(settings: ModelSettings, weights: Weights) -> Any:
     return tokenizer
 
 
-def load_model(settings: ModelSettings, weights: Weights, device: str | None = None) -> Any:
-    """Load the base weights in the recipe's dtype on `device` (the best there is when None)."""
+def load_model(settings: ModelSettings, weights: Weights, device: str | None = None, *, masked: bool = False) -> Any:
+    """Load the base weights in the recipe's dtype on `device` (the best there is when None).
+
+    `masked` is whether rows come with an attention mask of their own (shared contexts, packing).
+    """
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from data_builders.records import ContextQuestion, ContextRow, Label
 from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.render import SPAN_NAMES
 from rag_ft.training.rows import TokenRow, encode_row
 
 
@@ -20,7 +22,9 @@ class Fitted:
     dropped_questions: int = 0
 
 
-def fit_row(row: ContextRow, encoder: Encoder, max_length: int) -> Fitted | None:
+def fit_row(
+    row: ContextRow, encoder: Encoder, max_length: int, spans_in_loss: Collection[str] = SPAN_NAMES
+) -> Fitted | None:
     """Leave out negatives from the lowest rank up until the row has `max_length` tokens or fewer.
 
     A shared row without negatives left gives up its last question, whose gold may then be left out like a negative.
@@ -28,7 +32,7 @@ def fit_row(row: ContextRow, encoder: Encoder, max_length: int) -> Fitted | None
     """
     passages, questions = len(row.passages), len(row.questions)
     while True:
-        tokens = encode_row(row, encoder)
+        tokens = encode_row(row, encoder, spans_in_loss)
         if len(tokens.input_ids) <= max_length:
             return Fitted(tokens, row, passages - len(row.passages), questions - len(row.questions))
         worst = _lowest_ranked_negative(row)

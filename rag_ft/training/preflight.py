@@ -11,11 +11,12 @@ from data_builders.errors import RagFtError
 from data_builders.records import ContextRow
 from rag_ft.prompting.encode import Encoder
 from rag_ft.training.rows import IGNORED, TokenRow
+from rag_ft.training.stages import Stage
 
 SAMPLE = 32
 
 
-def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: Encoder, folder: Path) -> list[str]:
+def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: Encoder, stage: Stage) -> list[str]:
     """Run every check on a sample of rows; return one line for each that passed.
 
     Raises:
@@ -25,11 +26,11 @@ def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: E
         raise RagFtError("there is no training row. See what `rag-ft build RECIPE` left out.")
     checks: list[Callable[[], str]] = [
         lambda: _labels_present(tokens),
-        lambda: _end_is_trained(tokens[:SAMPLE], encoder),
+        *([lambda: _end_is_trained(tokens[:SAMPLE], encoder)] if "end" in stage.spans else []),
         lambda: _one_bos(tokens[:SAMPLE], encoder.tokenizer),
         lambda: _tokenised_as_a_whole(rows[:SAMPLE], encoder),
         lambda: _longest(tokens),
-        lambda: _disk(folder),
+        lambda: _disk(stage.folder),
     ]
     return [check() for check in checks]
 

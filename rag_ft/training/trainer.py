@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
 from data_builders.errors import RagFtError
-from rag_ft.models.settings import LoraSettings
 from rag_ft.training.collate import shared_attention
 from rag_ft.training.rows import IGNORED
 from rag_ft.training.settings import TrainingSettings
+from rag_ft.training.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class TrainerFacts:
     """
 
     name: str
-    folder: Path
     seed: int
     dtype: str
     watch: bool
@@ -32,8 +31,8 @@ class TrainerFacts:
     ordered: bool = False
 
 
-def sft_config(settings: TrainingSettings, facts: TrainerFacts) -> SFTConfig:
-    """Return the SFTConfig of a recipe. Fields under `training.trainer` win over the defaults set here.
+def sft_config(settings: TrainingSettings, stage: Stage, facts: TrainerFacts) -> SFTConfig:
+    """Return the SFTConfig of a stage. Fields under `training.trainer` win over the defaults set here.
 
     Adapters are kept in float32 and multiplied in the type of the base weights.
     """
@@ -41,15 +40,15 @@ def sft_config(settings: TrainingSettings, facts: TrainerFacts) -> SFTConfig:
 
     cuda = torch.cuda.is_available()
     fields: dict[str, Any] = {
-        "output_dir": str(facts.folder),
-        "num_train_epochs": settings.epochs,
-        "max_steps": settings.max_steps or -1,
-        "learning_rate": settings.learning_rate,
+        "output_dir": str(stage.checkpoints),
+        "num_train_epochs": stage.epochs,
+        "max_steps": stage.max_steps or -1,
+        "learning_rate": stage.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,  # a share of all steps
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
-        "gradient_checkpointing": cuda,  # on the CPU memory is not the limit, time is
+        "gradient_checkpointing": recomputes(settings),
         "use_cpu": not cuda,
         "bf16": facts.dtype == "bfloat16",
         "fp16": facts.dtype == "float16",
@@ -77,19 +76,12 @@ def sft_config(settings: TrainingSettings, facts: TrainerFacts) -> SFTConfig:
         raise RagFtError(f"training.trainer holds a value TRL does not take: {str(error).splitlines()[0]}") from error
 
 
-def lora_config(settings: LoraSettings) -> Any:
-    """Return the PEFT configuration of a recipe."""
-    from peft import LoraConfig
+def recomputes(settings: TrainingSettings) -> bool:
+    """Tell whether activations are computed again; by default on CUDA, as on a CPU memory is not the limit, time is."""
+    import torch
 
-    modules = settings.target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        # PEFT reads a text other than all-linear as a regular expression
-        target_modules=modules if modules == "all-linear" else [modules] if isinstance(modules, str) else list(modules),
-    )
+    told = settings.gradient_checkpointing
+    return torch.cuda.is_available() if told is None else told
 
 
 class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
@@ -98,10 +90,13 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
     Inherits because Trainer offers no other seam for what stands between a batch and the loss.
     """
 
+    validate: Callable[[Any], dict[str, float]] | None = None
+    """Measures the model beside the loss of the validation rows."""
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Expand `lengths` to mask and positions on the device, then compute TRL's loss, or ours without Triton."""
+        """Expand `lengths` to mask and positions on the device, then compute the loss."""
         tokens = int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
         lengths = inputs.pop("lengths", None)
         if lengths is not None:
@@ -109,18 +104,21 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
             inputs = {**inputs, "attention_mask": mask, "position_ids": positions}
         mode = "train" if self.model.training else "eval"
         seen = int(vars(self)["_total_train_tokens"])
-        if self.args.device.type == "cuda":
-            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        else:
-            loss, outputs, accuracy = loss_at_labels(model, inputs, num_items_in_batch)
-            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-                loss = loss * self.accelerator.num_processes  # the gradient is averaged over processes, the count not
-            self._metrics[mode]["mean_token_accuracy"].append(accuracy)
-            loss = (loss, outputs) if return_outputs else loss
-        if mode == "train":  # TRL counts the cells of a 4-D mask
+        loss, outputs, accuracy = loss_at_labels(model, inputs, num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # the gradient is averaged over processes, the count not
+        self._metrics[mode]["mean_token_accuracy"].append(accuracy)
+        if mode == "train":
             self._total_train_tokens = seen + tokens
             self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
-        return loss
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss of the validation rows, then what `validate` measures, under the same prefix."""
+        output = super().evaluation_loop(*args, **kwargs)
+        if self.validate is not None:
+            output.metrics.update({f"eval_{name}": value for name, value in self.validate(self.model).items()})
+        return output
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing: the card is made of recipe, manifests and scores at the end (rag_ft/export/card.py)."""
