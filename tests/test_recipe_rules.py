@@ -4,7 +4,7 @@ import pytest
 
 from data_builders.errors import RagFtError
 from rag_ft.recipe.load import load_recipe
-from rag_ft.recipe.rules import RULES
+from rag_ft.recipe.rule import RULES
 from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
 
 # The sketch of a recipe, the key the message starts with, and what the message must say.

