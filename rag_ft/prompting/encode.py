@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from data_builders.records import Label, Passage
 from rag_ft.prompting.frame import ChatFrame, chat_frame
 from rag_ft.prompting.neutralise import control_tokens, neutraliser
 from rag_ft.prompting.render import Prompt, Span, render_prompt, render_target
-from rag_ft.prompting.settings import PromptSettings
+from rag_ft.prompting.settings import PromptSettings, Style
 
 Ids = tuple[int, ...]
 
@@ -34,10 +35,23 @@ class Encoder:
     def __init__(self, tokenizer: Any, settings: PromptSettings, template_kwargs: dict[str, Any]) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
+        self.template_kwargs = template_kwargs
         self.frame: ChatFrame = chat_frame(tokenizer, template_kwargs)
         self._neutralise = neutraliser(tokenizer)
         self._cache: dict[str, Ids] = {}
         self.end: Ids = self._end_of_turn()
+
+    def styled(self, style: Style) -> Encoder:
+        """Return this encoder for another style of prompt and target; what was tokenised is shared."""
+        if style == self.settings.style:
+            return self
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"style": style})
+        return other
+
+    def safe(self, text: str) -> str:
+        """Return text from outside without the power of control tokens."""
+        return self._neutralise(text)
 
     def prompt(self, question: str, passages: Sequence[Passage]) -> tuple[Ids, ...]:
         """Return the prompt's segments: head, one for each passage, question with the generation prompt."""

@@ -44,6 +44,16 @@ def fit_row(
             return None
 
 
+def show_at_most(row: ContextRow, passages: int | None) -> ContextRow:
+    """Leave out negatives from the lowest rank up until `passages` are left; gold stays, however many it are."""
+    while passages is not None and len(row.passages) > passages:
+        worst = _lowest_ranked_negative(row)
+        if worst is None:
+            return row
+        row = without_passage(row, worst)
+    return row
+
+
 def _lowest_ranked_negative(row: ContextRow) -> int | None:
     """Return the index of the passage no question needs and every retriever ranks worst; random ones go first.
 

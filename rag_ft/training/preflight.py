@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
-from data_builders.records import ContextRow
 from rag_ft.prompting.encode import Encoder
+from rag_ft.training.dataset import TrainedRow, row_as_text
 from rag_ft.training.rows import IGNORED, TokenRow
 from rag_ft.training.stages import Stage
 
 SAMPLE = 32
 
 
-def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: Encoder, stage: Stage) -> list[str]:
+def preflight(rows: Sequence[TrainedRow], tokens: Sequence[TokenRow], encoder: Encoder, stage: Stage) -> list[str]:
     """Run every check on a sample of rows; return one line for each that passed.
 
     Raises:
@@ -28,7 +28,7 @@ def preflight(rows: Sequence[ContextRow], tokens: Sequence[TokenRow], encoder: E
         lambda: _labels_present(tokens),
         *([lambda: _end_is_trained(tokens[:SAMPLE], encoder)] if "end" in stage.spans else []),
         lambda: _one_bos(tokens[:SAMPLE], encoder.tokenizer),
-        lambda: _tokenised_as_a_whole(rows[:SAMPLE], encoder),
+        lambda: _tokenised_as_a_whole(rows[:SAMPLE], tokens, encoder),
         lambda: _longest(tokens),
         lambda: _disk(stage.folder),
     ]
@@ -68,17 +68,11 @@ def _one_bos(tokens: Sequence[TokenRow], tokenizer: Any) -> str:
     return "beginning of sequence: at most one"
 
 
-def _tokenised_as_a_whole(rows: Sequence[ContextRow], encoder: Encoder) -> str:
+def _tokenised_as_a_whole(rows: Sequence[TrainedRow], tokens: Sequence[TokenRow], encoder: Encoder) -> str:
     """Check that outside servers, which tokenise the whole text, see the ids we train on."""
-    for row in rows:
-        for question in row.questions[:2]:
-            assert question.label is not None
-            prompt = [token for ids in encoder.prompt(question.question, row.passages) for token in ids]
-            text = "".join(encoder.prompt_texts(question.question, row.passages))
-            target = [token for span in encoder.target(question.label) for token in span.ids]
-            written = encoder.tokenizer.decode(target, clean_up_tokenization_spaces=False)
-            _same(row.id, "the prompt", prompt, encoder.tokenise(text), encoder.tokenizer)
-            _same(row.id, "prompt and target", prompt + target, encoder.tokenise(text + written), encoder.tokenizer)
+    for row, encoded in zip(rows, tokens, strict=False):
+        for what, joined, text in row_as_text(row, encoded.style, encoder):
+            _same(row.id, what, joined, encoder.tokenise(text), encoder.tokenizer)
     return "prompt: its ids are a prefix of the row's, and the same when tokenised as one text"
 
 

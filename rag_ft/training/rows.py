@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from data_builders.records import ContextRow
@@ -20,12 +20,14 @@ class TokenRow:
         input_ids, labels: parallel; labels are IGNORED everywhere but in the spans that carry loss.
         lengths: tokens of the shared prompt, then of each question with its target. Two entries are an ordinary
             row; more are a shared context, where each question sees the shared prompt and itself only.
+        style: what is written: a style of the prompt, or `chat`.
     """
 
     id: str
     input_ids: Ids
     labels: Ids
     lengths: Ids
+    style: str = ""
 
     def columns(self) -> dict[str, list[int]]:
         """The columns the trainer reads."""
@@ -54,4 +56,16 @@ def encode_row(row: ContextRow, encoder: Encoder, spans_in_loss: Collection[str]
         for span in target:
             labels += span.ids if span.name in spans_in_loss else [IGNORED] * len(span.ids)
         lengths.append(len(leaf))
-    return TokenRow(row.id, tuple(ids), tuple(labels), tuple(lengths))
+    return TokenRow(row.id, tuple(ids), tuple(labels), tuple(lengths), encoder.settings.style)
+
+
+def row_texts(row: ContextRow, encoder: Encoder) -> Iterator[tuple[str, Ids, str]]:
+    """Yield (what it is, its ids joined from segments, its text) of the prompt and of all of two questions at most."""
+    for question in row.questions[:2]:
+        assert question.label is not None
+        prompt = tuple(token for ids in encoder.prompt(question.question, row.passages) for token in ids)
+        target = tuple(token for span in encoder.target(question.label) for token in span.ids)
+        text = "".join(encoder.prompt_texts(question.question, row.passages))
+        yield "the prompt", prompt, text
+        written = encoder.tokenizer.decode(target, clean_up_tokenization_spaces=False)
+        yield "prompt and target", prompt + target, text + written

@@ -24,7 +24,7 @@ from rag_ft.prompting.encode import Encoder
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder, read_json
 from rag_ft.training.backends import Backend, ModelJob, open_backend
-from rag_ft.training.dataset import TrainingRows, about_rows, stage_rows
+from rag_ft.training.dataset import TrainingRows, about_rows, needs_data, stage_rows, trained_styles, watched_rows
 from rag_ft.training.preflight import preflight
 from rag_ft.training.rows import TokenRow
 from rag_ft.training.stages import Stage, planned_stages
@@ -53,7 +53,8 @@ def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
         report(f"train: unchanged, the adapter is in {run.adapter}")
         return
     backend = open_backend(recipe.training.backend)
-    require_built(recipe.data, recipe.seed, run.data)
+    if needs_data(recipe.training):
+        require_built(recipe.data, recipe.seed, run.data)
     weights = resolve_weights(recipe.model.weights, recipe.model.revision)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
     job = Job(recipe, run, backend, weights, encoder, report)
@@ -74,7 +75,7 @@ def _train_stage(job: Job, stage: Stage) -> None:
     job.report(f"train stage {stage.name}" if stage.name else "train")
     paths = data_paths(job.run.data).labels
     rows = stage_rows(recipe, stage, paths["train"], job.encoder)
-    watched = stage_rows(recipe, stage, paths["validation"], job.encoder).tokens
+    watched = watched_rows(recipe, stage, paths["validation"], job.encoder).tokens
     stage.folder.mkdir(parents=True, exist_ok=True)
     for line in (*about_rows(rows), *preflight(rows.rows, rows.tokens, job.encoder, stage)):
         job.report(f"  {line}")
@@ -119,7 +120,8 @@ def _finish(job: Job, stage: Stage, trainer: Any, summary: dict[str, Any]) -> No
 
     def finish(folder: Path) -> None:
         job.encoder.tokenizer.save_pretrained(folder)
-        contract_of(job.encoder, job.recipe.model.chat_template_kwargs).write(folder)
+        styles = trained_styles(job.recipe.training)
+        contract_of(job.encoder, job.recipe.model.chat_template_kwargs, styles).write(folder)
 
     if trainer.is_world_process_zero():
         if stage.last:
