@@ -16,6 +16,7 @@ from importlib import import_module
 
 from data_builders.errors import RagFtError
 from rag_ft import __version__
+from rag_ft.training.ranks import speaks
 
 VERBS = {
     "recipes": "List, show or copy the recipes that come with rag-ft.",
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
-        sys.stderr.write("interrupted: the same command goes on where this one stopped.\n")
+        _say("interrupted: the same command goes on where this one stopped.\n")
         return 130
     except BrokenPipeError:  # the reader, for example `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -151,5 +152,11 @@ def _outcome(outcome: list[int | BaseException], code: object) -> int:
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    _say(f"error: {message}\n")
     return 2
+
+
+def _say(message: str) -> None:
+    """Write to stderr; of several processes that train together, one does."""
+    if speaks():
+        sys.stderr.write(message)

@@ -36,10 +36,12 @@ def run(
     resolve_weights(loaded.model.weights, loaded.model.revision)  # a wrong name is said before anything is written
     folder = open_run(loaded, restart=restart)
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
-    start_training([recipe, *(overrides or ())], loaded, folder, typer.echo, accelerate)
+    told = [recipe, *(overrides or ())]
+    if code := start_training(told, loaded, folder, typer.echo, accelerate, goes_on=True):
+        return code
     give_back()  # model and optimizer are no longer needed; evaluation loads its own
     scores = evaluate(loaded, folder, typer.echo)
-    report.write(loaded, folder, " ".join(["rag-ft run", recipe, *(overrides or ())]))
+    report.write(loaded, folder, " ".join(["rag-ft run", *told]))
     Console().print(terminal_table(scores))
     minutes, memory = (time.monotonic() - began) / 60, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     cost = {"from_nothing": from_nothing, "minutes": round(minutes, 2), "peak_memory_gb": round(memory, 2)}
