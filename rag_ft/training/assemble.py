@@ -25,6 +25,7 @@ def make_trainer(job: Job, stage: Stage, model: Any, tokens: tuple[Sequence[Toke
 
     from rag_ft.training.checkpoints import CheckpointMarker, MetricsFile
     from rag_ft.training.collate import Collator
+    from rag_ft.training.optimizer_state import keep_optimizer
     from rag_ft.training.progress import LossGuard, MemoryTrim, PlainProgress
     from rag_ft.training.trainer import SharedContextTrainer, TrainerFacts, sft_config
 
@@ -48,6 +49,7 @@ def make_trainer(job: Job, stage: Stage, model: Any, tokens: tuple[Sequence[Toke
         processing_class=job.encoder.tokenizer,
         callbacks=[LossGuard(), MemoryTrim(), CheckpointMarker(), MetricsFile(stage.metrics)],
     )
+    keep_optimizer(trainer, stage)
     trainer.remove_callback(PrinterCallback)
     if not show_bar:
         trainer.add_callback(PlainProgress(job.report))
