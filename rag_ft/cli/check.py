@@ -10,7 +10,9 @@ import typer
 from rag_ft.cli.arguments import OverridesArgument, RecipeArgument
 
 if TYPE_CHECKING:
+    from rag_ft.models.settings import ModelSettings
     from rag_ft.recipe.settings import Recipe
+    from rag_ft.training.settings import TrainingSettings
 
 
 def run(
@@ -49,16 +51,8 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "retrieval", f"{', '.join(retriever_names(data.retrievers))}, {data.depth} passages deep"
     yield "contexts", _contexts(recipe)
     yield "labels", f"{data.labels.kind}, style {model.prompt.style}"
-    yield "weights", f"{model.weights} ({model.dtype}), LoRA rank {model.lora.rank}, alpha {model.lora.alpha}"
-    length = (
-        f"{training.max_steps} steps"
-        if training.max_steps
-        else f"{training.epochs:g} epoch{'s' * (training.epochs != 1)}"
-    )
-    batch = f"{training.batch_size} x {training.gradient_accumulation} rows a step"
-    yield "training", f"{length}, {batch}, learning rate {training.learning_rate:g}, {training.max_length} tokens"
-    if training.trainer:
-        yield "", "trainer: " + ", ".join(f"{key}={value}" for key, value in training.trainer.items())
+    yield "weights", _weights(model)
+    yield from _training(training)
     asked = f"{evaluation.questions:,} questions" if evaluation.questions else "all test questions"
     sweep = ", ".join(map(str, evaluation.passages))
     yield "evaluation", f"{asked}, {sweep} passages, gold {' and '.join(evaluation.gold)}"
@@ -71,6 +65,43 @@ def _source(settings: Any) -> str:
 
     told = {"kind": settings.kind, **settings.model_dump(mode="json", exclude_unset=True)}
     return yaml.safe_dump(told, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 20).strip()
+
+
+def _weights(model: ModelSettings) -> str:
+    bits = "" if model.quantisation.kind == "none" else f", {model.quantisation.kind}"
+    template = f", chat template {model.chat_template}" if model.chat_template else ""
+    lora = model.lora
+    kinds = [name for name, on in (("rsLoRA", lora.rank_stabilised), ("DoRA", lora.dora)) if on]
+    kinds += [] if lora.initialisation == "zero" else [lora.initialisation]
+    adapter = f"{' '.join(['LoRA', *kinds])} rank {lora.rank}, alpha {lora.alpha}"
+    if model.tuning == "full":
+        adapter = "all weights trained"
+    elif model.adapter:
+        adapter = f"going on from {model.adapter}"
+    return f"{model.weights} ({model.dtype}{bits}{template}), {adapter}"
+
+
+def _training(training: TrainingSettings) -> Iterator[tuple[str, str]]:
+    batch = f"{training.batch_size} x {training.gradient_accumulation} rows a step, {training.batching}"
+    length = _length(training.epochs, training.max_steps)
+    rate = f"learning rate {training.learning_rate:g}"
+    yield "training", f"{training.backend}, {length}, {batch}, {rate}, {training.max_length} tokens"
+    for stage in training.stages:
+        length = _length(stage.epochs or training.epochs, stage.max_steps)
+        rate = f"learning rate {stage.learning_rate or training.learning_rate:g}"
+        share = f", {stage.data_share:.0%} of the rows" if stage.data_share < 1 else ""
+        shown = f", {stage.passages} passages at most" if stage.passages else ""
+        yield "", f"stage {stage.name}: loss on {', '.join(stage.spans)}; {length}, {rate}{share}{shown}"
+    if training.direct_share:
+        yield "", f"{training.direct_share:.0%} of the rows ask for the answer alone"
+    if training.chat:
+        yield "", f"{training.chat.share:.0%} of the rows are chat data from {training.chat.path}"
+    if training.trainer:
+        yield "", "trainer: " + ", ".join(f"{key}={value}" for key, value in training.trainer.items())
+
+
+def _length(epochs: float, max_steps: int | None) -> str:
+    return f"{max_steps} steps" if max_steps else f"{epochs:g} epoch{'s' * (epochs != 1)}"
 
 
 def _contexts(recipe: Recipe) -> str:
