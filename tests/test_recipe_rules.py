@@ -124,6 +124,19 @@ BROKEN = [
     ("training: {trainer: {learning_rate: 1}}", "training.trainer.learning_rate", "use training.learning_rate"),
     ("training: {trainer: {weight_decai: 1}}", "training.trainer.weight_decai", "did you mean weight_decay?"),
     ("training: {trainer: {hub_token: hf_x}}", "training.trainer.hub_token", "secrets do not belong in a recipe"),
+    ("model: {tuning: full}\ntraining: {backend: unsloth}", "model.tuning", "set model.tuning=lora, or training"),
+    ("model: {attention: eager}\ntraining: {backend: unsloth}", "model.attention", "set model.attention=auto, or"),
+    (
+        "model: {rope_scaling: {rope_type: yarn, factor: 4.0}}\ntraining: {backend: unsloth}",
+        "model.rope_scaling",
+        "set model.rope_scaling=null, or training.backend=transformers",
+    ),
+    (
+        "model: {quantisation: {kind: nf4, double: false}}\ntraining: {backend: unsloth}",
+        "model.quantisation",
+        "set model.quantisation.double=true and model.quantisation.compute_dtype=auto",
+    ),
+    ("training: {backend: unsloth, liger: true}", "training.liger", "set training.liger=false, or training.backend"),
     ("evaluation: {passages: [5, 1, 5]}", "evaluation.passages", "write [1, 5]"),
     ("evaluation: {passages: [1, 80]}", "evaluation.passages", "set data.depth=80"),
     ("evaluation: {questions: 300}", "evaluation.questions", "300 are more than the test split has (200)"),
@@ -177,6 +190,7 @@ ALLOWED = [
     "model: {prompt: {style: reasoning}}",
     "training: {direct_share: 0.3, chat: {path: a}}\nmodel: {prompt: {style: self_reasoning}}",
     "training: {chat: {path: a, share: 1}, stages: [{name: a, epochs: 2, learning_rate: 1e-4}, {name: b}]}",
+    "model: {dtype: bfloat16, quantisation: {kind: nf4, compute_dtype: bfloat16}}\ntraining: {backend: unsloth}",
     "export: {language: [en, kor], licence: cc-by-4.0}",
 ]
 

@@ -56,3 +56,52 @@ def _trainer_problem(name: str) -> str | None:
         return None
     near = suggestion(name, known - OWNED.keys() - FIXED.keys())
     return f"trl.SFTConfig has no such field: {near if near.startswith('did') else 'see its documentation'}"
+
+
+@rule("model.tuning", "training.backend")
+def unsloth_trains_adapters(recipe: Recipe) -> str | None:
+    """The Unsloth backend makes adapters only."""
+    if recipe.model.tuning == "lora":
+        return None
+    return _not_with_unsloth(recipe, '"full" trains all weights, the unsloth backend adapters', "model.tuning=lora")
+
+
+@rule("model.attention", "training.backend")
+def unsloth_chooses_its_attention(recipe: Recipe) -> str | None:
+    """Its layers compute attention themselves."""
+    attention = recipe.model.attention
+    if attention == "auto":
+        return None
+    return _not_with_unsloth(recipe, f'"{attention}", but Unsloth chooses its attention itself', "model.attention=auto")
+
+
+@rule("model.rope_scaling", "training.backend")
+def unsloth_keeps_positions(recipe: Recipe) -> str | None:
+    """It takes some kinds of scaling only, and ignores the others without an error."""
+    if recipe.model.rope_scaling is None:
+        return None
+    return _not_with_unsloth(recipe, "Unsloth ignores some ways to stretch positions", "model.rope_scaling=null")
+
+
+@rule("model.quantisation", "training.backend")
+def unsloth_quantises_in_one_way(recipe: Recipe) -> str | None:
+    """Its nf4 is fixed: double, and multiplied in the model's dtype."""
+    told = recipe.model.quantisation
+    if told.kind != "nf4" or (told.double and told.compute_dtype in ("auto", recipe.model.dtype)):
+        return None
+    fix = "model.quantisation.double=true and model.quantisation.compute_dtype=auto"
+    return _not_with_unsloth(recipe, "Unsloth's nf4 is always double and multiplied in model.dtype", fix)
+
+
+@rule("training.liger", "training.backend")
+def unsloth_replaces_liger(recipe: Recipe) -> str | None:
+    """Both put kernels of their own into the same layers."""
+    if not recipe.training.liger:
+        return None
+    return _not_with_unsloth(recipe, "Liger and Unsloth replace the same layers", "training.liger=false")
+
+
+def _not_with_unsloth(recipe: Recipe, why: str, fix: str) -> str | None:
+    if recipe.training.backend != "unsloth":
+        return None
+    return f"{why}: set {fix}, or training.backend=transformers."

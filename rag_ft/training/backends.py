@@ -6,6 +6,7 @@ trainer, checkpoints and the saved adapter are the same for all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,9 +59,26 @@ class TransformersBackend:
 
     def model(self, job: ModelJob) -> Any:
         """Load the base weights and put what is to be trained on them."""
-        return trainable(load_model(job.settings, job.weights, masked=job.masked), job.settings, job.start, job.folder)
+        from transformers import set_seed
+
+        base = load_model(job.settings, job.weights, masked=job.masked)
+        set_seed(job.seed)  # the same new adapter behind every backend, whatever loading has drawn
+        return trainable(base, job.settings, job.start, job.folder)
 
 
 def open_backend(name: str) -> Backend:
-    """Return a backend by its name in `training.backend`. Call it before anything imports transformers."""
-    return TransformersBackend()
+    """Return a backend by its name in `training.backend`. Call it before anything imports transformers.
+
+    Raises:
+        RagFtError: the backend is not installed or cannot train in this process.
+    """
+    return _BACKENDS[name]()
+
+
+def _unsloth() -> Backend:
+    from rag_ft.training.unsloth_backend import open_unsloth
+
+    return open_unsloth()
+
+
+_BACKENDS: dict[str, Callable[[], Backend]] = {"transformers": TransformersBackend, "unsloth": _unsloth}

@@ -26,6 +26,7 @@ from rag_ft.runs import RunFolder, read_json
 from rag_ft.training.backends import Backend, ModelJob, open_backend
 from rag_ft.training.dataset import TrainingRows, about_rows, needs_data, stage_rows, trained_styles, watched_rows
 from rag_ft.training.preflight import preflight
+from rag_ft.training.probe import honours_masks
 from rag_ft.training.rows import TokenRow
 from rag_ft.training.stages import Stage, planned_stages
 
@@ -107,10 +108,10 @@ def _model_job(job: Job, stage: Stage, rows: TrainingRows) -> ModelJob:
 def _check_sharing(model: Any, tokens: Sequence[TokenRow]) -> None:
     """Refuse shared contexts where attention could not keep the questions apart."""
     shared = [len(row.input_ids) for row in tokens if len(row.lengths) > 2]
-    if shared and not allows_trees(model.config, max(shared)):
+    if shared and not (allows_trees(model.config, max(shared)) and honours_masks(model)):
         raise RagFtError(
-            "this model's attention (a sliding window, recurrent layers or flash_attention_2) cannot keep the "
-            "questions of a shared context apart. Set data.contexts.questions_per_context=1."
+            "this model's attention (a sliding window, recurrent layers, flash_attention_2 or a backend that ignores "
+            "masks) cannot keep the questions of a shared context apart. Set data.contexts.questions_per_context=1."
         )
 
 
