@@ -74,12 +74,10 @@ def launch_arguments(config: LaunchConfig) -> list[str]:
         raise RagFtError('--accelerate needs the package accelerate: pip install "rag-ft[train]"')
     if processes() > 1 or "LOCAL_RANK" in os.environ:
         raise RagFtError("this process was started by a launcher already: leave --accelerate out.")
-    arguments = ["--config_file", str(config.path)]
-    if config.processes is None:
-        arguments += ["--num_processes", str(_devices(config) * config.machines)]
-    if config.machines > 1:
-        return [*arguments, *_of_this_machine()]
-    return [*arguments, "--main_process_port", "0"]  # any free one, so that two trainings do not meet
+    # any free port, so that two trainings on one machine do not meet
+    place = list(_of_this_machine()) if config.machines > 1 else ["--main_process_port", "0"]
+    count = [] if config.processes else ["--num_processes", str(_devices(config) * config.machines)]
+    return ["--config_file", str(config.path), *count, *place]
 
 
 def _devices(config: LaunchConfig) -> int:
