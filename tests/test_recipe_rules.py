@@ -67,10 +67,15 @@ BROKEN = [
         "set training.epochs=1 and data.contexts.epochs=3",
     ),
     (
-        "training: {trainer: {train_sampling_strategy: group_by_length}}\n"
-        "data: {contexts: {passages: {kind: curriculum, start: 2, end: 9}}}",
+        "training: {trainer: {train_sampling_strategy: group_by_length}}",
         "training.trainer.train_sampling_strategy",
-        "set it to sequential",
+        "use training.group_by_length",
+    ),
+    ("training: {trainer: {packing: true}}", "training.trainer.packing", "use training.batching"),
+    (
+        "model: {attention: flash_attention_2}\ndata: {contexts: {questions_per_context: 4}}",
+        "model.attention",
+        "set model.attention=auto, or set data.contexts.questions_per_context=1",
     ),
     ("training: {stages: [{name: a}, {name: a}]}", "training.stages", 'two stages are called "a": rename one'),
     (
@@ -124,7 +129,11 @@ BROKEN = [
     ("training: {trainer: {learning_rate: 1}}", "training.trainer.learning_rate", "use training.learning_rate"),
     ("training: {trainer: {weight_decai: 1}}", "training.trainer.weight_decai", "did you mean weight_decay?"),
     ("training: {trainer: {hub_token: hf_x}}", "training.trainer.hub_token", "secrets do not belong in a recipe"),
-    ("model: {tuning: full}\ntraining: {backend: unsloth}", "model.tuning", "set model.tuning=lora, or training"),
+    (
+        "model: {tuning: full}\ntraining: {backend: unsloth}",
+        "model.tuning",
+        "set model.tuning=lora, or training.backend",
+    ),
     ("model: {attention: eager}\ntraining: {backend: unsloth}", "model.attention", "set model.attention=auto, or"),
     (
         "model: {rope_scaling: {rope_type: yarn, factor: 4.0}}\ntraining: {backend: unsloth}",
@@ -190,7 +199,6 @@ ALLOWED = [
     "model: {prompt: {style: reasoning}}",
     "training: {direct_share: 0.3, chat: {path: a}}\nmodel: {prompt: {style: self_reasoning}}",
     "training: {chat: {path: a, share: 1}, stages: [{name: a, epochs: 2, learning_rate: 1e-4}, {name: b}]}",
-    "model: {dtype: bfloat16, quantisation: {kind: nf4, compute_dtype: bfloat16}}\ntraining: {backend: unsloth}",
     "export: {language: [en, kor], licence: cc-by-4.0}",
 ]
 

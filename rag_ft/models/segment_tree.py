@@ -83,6 +83,17 @@ def allows_trees(config: Any, longest: int) -> bool:
     return kinds <= {"full_attention", "sliding_attention"} and longest < int(window or 0)
 
 
+def allows_joined_rows(config: Any, longest: int) -> bool:
+    """Tell whether a model can keep ordinary rows apart that are laid end to end in a sequence of `longest` tokens.
+
+    As `allows_trees`; but flash attention can, which is told where each row begins.
+    """
+    if "flash" not in (getattr(config, "_attn_implementation", None) or ""):
+        return allows_trees(config, longest)
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+    return kinds <= {"full_attention", "sliding_attention"}
+
+
 def ancestor_matrix(parents: Sequence[int]) -> torch.Tensor:
     """Return a bool matrix [segments, segments]: row i is True at i's ancestors and at i itself."""
     import torch

@@ -23,14 +23,15 @@ def curriculum_runs_once(recipe: Recipe) -> str | None:
     )
 
 
-@rule("training.trainer", "data.contexts.passages")
-def curriculum_keeps_its_order(recipe: Recipe) -> dict[str, str]:
-    """A curriculum is trained in the order its rows are written."""
-    name = "train_sampling_strategy"
-    strategy = recipe.training.trainer.get(name, "sequential")
-    if strategy == "sequential" or not isinstance(recipe.data.contexts.passages, CurriculumCount):
-        return {}
-    return {name: f'"{strategy}" mixes up the curriculum of data.contexts.passages: remove it or set it to sequential.'}
+@rule("model.attention", "data.contexts.questions_per_context")
+def flash_attention_takes_no_tree(recipe: Recipe) -> str | None:
+    """Its kernels know where a row begins, and no other mask."""
+    if recipe.model.attention != "flash_attention_2" or recipe.data.contexts.questions_per_context == 1:
+        return None
+    return (
+        '"flash_attention_2" cannot keep the questions of a shared context apart: set model.attention=auto, or set '
+        "data.contexts.questions_per_context=1."
+    )
 
 
 @rule("training.report_to")
