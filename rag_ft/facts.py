@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rag_ft.models.settings import ModelSettings
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder, read_json
 
@@ -28,9 +29,9 @@ def training_facts(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     if not (run.training / "summary.json").is_file():
         return {}
     summary = read_json(run.training / "summary.json", "rag-ft train RECIPE --restart")
-    lora, training = recipe.model.lora, recipe.training
+    training = recipe.training
     return {
-        "adapter": f"LoRA, rank {lora.rank}, alpha {lora.alpha}, {lora.target_modules}",
+        "adapter": _adapter(recipe.model),
         "trainable parameters": summary["trainable_parameters"],
         "learning rate": training.learning_rate,
         "rows per step": training.batch_size * training.gradient_accumulation,
@@ -41,6 +42,26 @@ def training_facts(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         "minutes": round(summary["seconds"] / 60, 1),
         "peak memory (GB)": summary["peak_memory_gb"],
     }
+
+
+def _adapter(model: ModelSettings) -> str:
+    """Say what was trained, in one line without paths."""
+    if model.tuning == "full":
+        return "none, all weights were trained"
+    lora, bits = model.lora, model.quantisation.kind
+    on = [] if bits == "none" else [f"on {bits} weights"]
+    if model.adapter is not None:
+        return ", ".join([f"LoRA, gone on from {Path(model.adapter).name}", *on])
+    kind = "DoRA" if lora.dora else "LoRA"
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
+    more = {
+        "rank-stabilised": lora.rank_stabilised,
+        f"PiSSA start (saved with rank {2 * lora.rank})": lora.initialisation == "pissa",
+        "LoftQ start": lora.initialisation == "loftq",
+        "embeddings in full": lora.train_embeddings,
+    }
+    chosen = [name for name, yes in more.items() if yes]
+    return ", ".join([kind, f"rank {lora.rank}", f"alpha {lora.alpha}", modules, *chosen, *on])
 
 
 def environment_facts(run: RunFolder) -> Mapping[str, str]:

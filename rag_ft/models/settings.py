@@ -26,8 +26,9 @@ class LoraSettings(Settings):
     dora: bool = False
     """Train the magnitude of each weight apart from its direction (DoRA, arXiv 2402.09353); slower, a little better."""
     initialisation: Literal["zero", "pissa", "loftq"] = "zero"
-    """Where the adapter starts: at no change; at the principal components of the weights (PiSSA, arXiv 2404.02948); or
-    at what quantisation took away (LoftQ, arXiv 2310.08659), which needs `quantisation.kind: nf4`."""
+    """Where the adapter starts: at no change; at the principal components of the weights (PiSSA, arXiv 2404.02948),
+    saved as an ordinary adapter of twice the rank; or at what quantisation took away (LoftQ, arXiv 2310.08659), which
+    needs `quantisation.kind: nf4`."""
     train_embeddings: bool = False
     """Train input embeddings and output layer in full, for new tokens or languages. The adapter grows by gigabytes."""
 
@@ -51,7 +52,8 @@ class ModelSettings(Settings):
     revision: str | None = None
     """Hub revision; null takes the newest and the run records which."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the base weights; auto takes bfloat16 where the machine computes it fast, else float32."""
+    """Type of the base weights; auto takes bfloat16 where the machine computes it fast, else float32. With
+    `tuning: full` they are kept in float32, 16 bytes a weight with their optimizer, and multiplied in this type."""
     quantisation: QuantisationSettings = QuantisationSettings()
     """Fewer bits for the base weights, to fit larger models."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
@@ -67,9 +69,10 @@ class ModelSettings(Settings):
     trust_remote_code: bool = False
     """Run code from the model's repository. Leave off unless you have read that code."""
     tuning: Literal["lora", "full"] = "lora"
-    """Train an adapter, or all weights of a small model."""
+    """Train an adapter, or all weights of a small model; those are saved in float32."""
     adapter: str | None = None
-    """Folder or Hub id of an adapter to go on training; null starts a new one as `lora` says."""
+    """Folder or Hub id of a LoRA adapter to go on training, with its own rank and modules; null starts a new one as
+    `lora` says."""
     lora: LoraSettings = LoraSettings()
     """The adapter."""
     prompt: PromptSettings = PromptSettings()

@@ -1,0 +1,482 @@
+"""Every way to train weights, through `rag-ft train`: the loss falls, and what is saved is what was trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from tiny_model import tiny_config, tiny_run, tiny_settings, tiny_tokenizer
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from data_builders.errors import RagFtError
+from rag_ft.models.adapters import remember_start, save_checked, weights_hash
+from rag_ft.models.initialise import start_at_quantisation_error
+from rag_ft.models.lora import in_float32, kept_in_float32, lora_config, trainable
+from rag_ft.models.settings import LoraSettings, ModelSettings
+from rag_ft.models.tuned import load_tuned
+from rag_ft.models.weights import resolve_weights
+from rag_ft.training.checkpoints import read_metrics
+
+Verb = Callable[..., tuple[int, str, str]]
+Make = Callable[..., Path]
+IDS = torch.tensor([[9, 40, 31, 200, 77, 300, 5, 18]])
+
+# name -> the recipe's `model` section beside the weights
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "some modules": {"lora": {"target_modules": ["q_proj", "self_attn.v_proj"]}},
+    "rsLoRA": {"lora": {"rank_stabilised": True}},
+    "DoRA": {"lora": {"dora": True}},
+    "embeddings": {"lora": {"train_embeddings": True}},
+    "PiSSA": {"lora": {"initialisation": "pissa"}},
+    "PiSSA, rsLoRA, dropout": {"lora": {"initialisation": "pissa", "rank_stabilised": True, "dropout": 0.1}},
+    "PiSSA, embeddings": {"lora": {"initialisation": "pissa", "train_embeddings": True}},
+    "full": {"tuning": "full", "lora": None},
+}
+RATES = {name: {"learning_rate": 2e-3} for name in ("embeddings", "PiSSA, embeddings", "full")}
+TENSORS = {"some modules": 8, "DoRA": 42, "embeddings": 30, "PiSSA, embeddings": 30, "full": 20}
+
+
+@pytest.fixture
+def make(tiny_weights: Path, built_data: Path) -> Make:
+    """Return a function that makes a folder with a recipe of twelve steps; its data are built."""
+
+    def write(folder: Path, model: dict[str, Any], weights: Path = tiny_weights, **training: Any) -> Path:
+        settings = tiny_settings(weights)
+        lora = model.get("lora", {})
+        told = {**settings["model"], **model, "lora": {**settings["model"]["lora"], **(lora or {})}}
+        if lora is None:
+            del told["lora"]
+        return tiny_run(folder, weights, built_data, model=told, training={**settings["training"], **training})
+
+    return write
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[torch.Tensor]]:
+    """Logits of the model as each stage begins and as it ends."""
+    from rag_ft.training import assemble, run
+
+    seen: dict[str, list[torch.Tensor]] = {"begins": [], "ends": []}
+    make_trainer, save = assemble.make_trainer, save_checked
+
+    def beginning(job: Any, stage: Any, model: Any, tokens: Any) -> Any:
+        seen["begins"].append(logits(model))
+        return make_trainer(job, stage, model, tokens)
+
+    def ending(model: Any, *arguments: Any, **named: Any) -> str:
+        seen["ends"].append(logits(model))
+        return save(model, *arguments, **named)
+
+    monkeypatch.setattr(assemble, "make_trainer", beginning)
+    monkeypatch.setattr(run, "save_checked", ending)
+    return seen
+
+
+def logits(model: Any) -> torch.Tensor:
+    was = model.training
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(IDS).logits
+    model.train(was)
+    return found
+
+
+def losses(run: Path) -> list[float]:
+    return [row["loss"] for row in read_metrics(run / "training" / "metrics.jsonl") if "loss" in row]
+
+
+def reloaded(folder: Path, weights: Path) -> torch.Tensor:
+    """Logits of what lies in a folder by transformers and PEFT alone, as a user of the adapter loads it."""
+    if (folder / "model.safetensors").is_file():
+        return logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    base = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
+    return logits(PeftModel.from_pretrained(base, folder))
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_loss_falls_and_what_is_saved_is_what_was_trained(
+    make: Make, tiny_weights: Path, tmp_path: Path, run_verb: Verb, spied: dict[str, list[torch.Tensor]], name: str
+) -> None:
+    code, out, err = run_verb("train", make(tmp_path, VARIANTS[name], **RATES.get(name, {}), epochs=2))
+    assert code == 0, out + err
+    run = tmp_path / "runs" / "tiny"
+    steps = losses(run)
+    assert len(steps) == 24
+    assert sum(steps[12:]) < 0.95 * sum(steps[:12])  # the same rows in the second epoch
+    assert f"{TENSORS.get(name, 28)} tensors" in out
+    base = logits(AutoModelForCausalLM.from_pretrained(tiny_weights, dtype=torch.float32))
+    close(spied["begins"][0], base)  # whatever the adapter starts at, the model starts at the base
+    assert not torch.allclose(spied["ends"][0], base, atol=1e-2)
+    close(reloaded(run / "adapter", tiny_weights), spied["ends"][0])
+    settings = ModelSettings(weights=str(tiny_weights), dtype="float32", tuning="full" if name == "full" else "lora")
+    loaded = load_tuned(settings, resolve_weights(str(tiny_weights)), run / "adapter")
+    close(logits(loaded), spied["ends"][0])
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+@pytest.mark.parametrize("name", ["DoRA", "embeddings", "PiSSA", "full"])
+def test_a_second_stage_goes_on_where_the_first_ended(
+    make: Make, tiny_weights: Path, tmp_path: Path, run_verb: Verb, spied: dict[str, list[torch.Tensor]], name: str
+) -> None:
+    stages = [{"name": "one", "max_steps": 3}, {"name": "two", "max_steps": 3}]
+    code, out, err = run_verb("train", make(tmp_path, VARIANTS[name], stages=stages))
+    assert code == 0, out + err
+    run = tmp_path / "runs" / "tiny"
+    close(spied["begins"][1], spied["ends"][0])
+    assert not torch.allclose(spied["ends"][1], spied["ends"][0], atol=1e-3)
+    close(reloaded(run / "training" / "one" / "adapter", tiny_weights), spied["ends"][0])
+    close(reloaded(run / "adapter", tiny_weights), spied["ends"][1])
+    if name == "PiSSA":  # made ordinary once, not once more
+        assert [json.loads((f / "adapter_config.json").read_text())["r"] for f in adapters(run)] == [8, 8]
+
+
+def adapters(run: Path) -> list[Path]:
+    return [run / "training" / "one" / "adapter", run / "adapter"]
+
+
+@pytest.mark.parametrize("name", ["PiSSA, rsLoRA, dropout", "PiSSA, embeddings", "full"])
+@pytest.mark.parametrize("left", [4, 0])
+def test_a_resumed_training_ends_bit_by_bit_as_an_uninterrupted_one(
+    make: Make, tmp_path: Path, run_verb: Verb, monkeypatch: pytest.MonkeyPatch, name: str, left: int
+) -> None:
+    recipe = make(tmp_path, VARIANTS[name], max_steps=6)
+    assert run_verb("train", recipe)[0] == 0
+    run = tmp_path / "runs" / "tiny"
+    before, curve = weights_hash(run / "adapter"), losses(run)
+    shutil.rmtree(run / "adapter")
+    for checkpoint in (run / "training" / "checkpoints").iterdir():
+        if int(checkpoint.name.rpartition("-")[2]) > left:
+            shutil.rmtree(checkpoint)
+    monkeypatch.setattr(LoraLayer, "pissa_init", lambda *_: pytest.fail("the weights are decomposed once more"))
+    code, out, _ = run_verb("train", recipe)
+    assert code == 0
+    assert ("going on from checkpoint-4" in out) == bool(left)
+    assert losses(run) == curve
+    assert weights_hash(run / "adapter") == before
+
+
+def test_factors_of_another_start_are_not_taken(make: Make, tmp_path: Path, run_verb: Verb) -> None:
+    recipe = make(tmp_path, VARIANTS["PiSSA"], max_steps=3)
+    assert run_verb("train", recipe)[0] == 0
+    run = tmp_path / "runs" / "tiny"
+    for folder in (run / "adapter", run / "training" / "checkpoints"):
+        shutil.rmtree(folder)  # as if killed before the first checkpoint
+    code, out, err = run_verb("train", recipe, "model.lora.rank=3")
+    assert code == 0, out + err
+    assert json.loads((run / "adapter" / "adapter_config.json").read_text())["r"] == 6
+
+
+def test_pissa_begins_at_the_largest_singular_values(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(tiny_config())
+    layer = model.model.layers[0].mlp.down_proj
+    left, right = torch.linalg.qr(torch.randn(64, 64))[0], torch.linalg.qr(torch.randn(128, 64))[0]
+    layer.weight.data = left @ torch.diag(0.5 ** torch.arange(64.0)) @ right.T  # singular values 1, 1/2, 1/4, ...
+    original = layer.weight.data.clone()
+    adapted = trainable(
+        model, ModelSettings(lora=LoraSettings(rank=2, alpha=6, initialisation="pissa")), None, tmp_path
+    )
+    inside = adapted.base_model.model.model.layers[0].mlp.down_proj
+    product = inside.lora_B["default"].weight @ inside.lora_A["default"].weight
+    largest = left[:, :2] @ torch.diag(torch.tensor([1.0, 0.5])) @ right[:, :2].T
+    torch.testing.assert_close(3 * product, largest, rtol=0, atol=1e-5)  # alpha / rank = 3
+    torch.testing.assert_close(inside.get_base_layer().weight, original - largest, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_embeddings_and_output_layer_are_trained_saved_and_stay_tied_if_they_were(tmp_path: Path, tied: bool) -> None:
+    LlamaForCausalLM(tiny_config(tie_word_embeddings=tied)).to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
+    adapted = trainable(model, ModelSettings(lora=LoraSettings(rank=2, train_embeddings=True)), None, tmp_path)
+    learned = {name: p for name, p in adapted.named_parameters() if p.requires_grad and "lora" not in name}
+    assert len(learned) == (1 if tied else 2)
+    assert {parameter.dtype for parameter in learned.values()} == {torch.float32}
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.01)
+    save_checked(adapted, tmp_path / "adapter", lambda folder: None)
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    ends = [tensors[f"base_model.model.{name}.weight"] for name in ("model.embed_tokens", "lm_head")]
+    assert torch.equal(*ends) == tied
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    on = trainable(base, ModelSettings(adapter="x"), str(tmp_path / "adapter"), tmp_path)
+    close(logits(on), logits(adapted.float()))
+    assert torch.equal(*(on.get_submodule(n).weight for n in ("model.model.embed_tokens", "model.lm_head"))) == tied
+
+
+def test_embeddings_go_on_unrounded_on_bfloat16_weights(tmp_path: Path) -> None:
+    LlamaForCausalLM(tiny_config()).save_pretrained(tmp_path / "base")
+    settings = ModelSettings(lora=LoraSettings(rank=2, train_embeddings=True))
+    first = trainable(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), settings, None, tmp_path)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.01)
+    save_checked(first, tmp_path / "adapter", lambda folder: None)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
+    second = trainable(base, settings, str(tmp_path / "adapter"), tmp_path)
+    one, two = ({n: p for n, p in m.named_parameters() if p.requires_grad} for m in (first, second))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_bfloat16_weights_are_trained_in_float32(
+    make: Make, tmp_path: Path, run_verb: Verb, monkeypatch: pytest.MonkeyPatch, tuning: str
+) -> None:
+    from rag_ft.training import assemble
+
+    seen = []
+    run_trainer = assemble.run_trainer
+
+    def watched(job: Any, stage: Any, trainer: Any) -> None:
+        seen.append({parameter.dtype for parameter in trainer.model.parameters() if parameter.requires_grad})
+        assert trainer.args.bf16
+        run_trainer(job, stage, trainer)
+
+    monkeypatch.setattr(assemble, "run_trainer", watched)
+    model = {"dtype": "bfloat16", **VARIANTS["full" if tuning == "full" else "embeddings"]}
+    code, out, err = run_verb("train", make(tmp_path, model, learning_rate=2e-3, epochs=2))
+    assert code == 0, out + err
+    assert seen == [{torch.float32}]
+    steps = losses(tmp_path / "runs" / "tiny")
+    assert sum(steps[12:]) < 0.95 * sum(steps[:12])
+
+
+# modules
+
+
+@pytest.mark.parametrize("wanted", [("q_proj", "q_porj"), ("embed_tokens",), ("lm_head",), ("mlp",)])
+def test_a_module_that_is_not_there_is_refused_with_those_that_are(
+    tiny_llama: Any, tmp_path: Path, wanted: tuple[str, ...]
+) -> None:
+    settings = ModelSettings(lora=LoraSettings(target_modules=wanted))
+    with pytest.raises(RagFtError, match=f'no linear layer "{wanted[-1]}".* It has down_proj, gate_proj, k_proj') as e:
+        trainable(tiny_llama, settings, None, tmp_path)
+    assert "\n" not in str(e.value)
+
+
+# quantised weights
+
+
+def nf4_model(weights: Path) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    pytest.importorskip("bitsandbytes")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+        bnb_4bit_quant_storage=torch.float32,
+    )
+    return AutoModelForCausalLM.from_pretrained(weights, quantization_config=config, dtype=torch.float32)
+
+
+def effective(layer: Any) -> torch.Tensor:
+    """The matrix that a layer with an adapter multiplies by, column by column."""
+    with torch.no_grad():
+        found: torch.Tensor = layer(torch.eye(layer.in_features)[None])[0].T
+    return found
+
+
+def test_loftq_begins_nearer_to_the_unquantised_weights_by_as_much_as_the_rank_can(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    original = AutoModelForCausalLM.from_pretrained(tiny_weights, dtype=torch.float32).model.layers[1].mlp.up_proj
+    rank = 8
+    plain, begun = (
+        get_peft_model(nf4_model(tiny_weights), lora_config(LoraSettings(rank=rank, alpha=3 * rank))) for _ in range(2)
+    )
+    start_at_quantisation_error(begun)
+    path = "base_model.model.model.layers.1.mlp.up_proj"
+    lost, left = (effective(m.get_submodule(path).eval()) - original.weight for m in (plain, begun))
+    singular = torch.linalg.svdvals(lost)
+    assert float(left.norm()) == pytest.approx(float(singular[rank:].norm()), rel=1e-3)  # Eckart and Young's bound
+    assert float(left.norm()) < 0.95 * float(lost.norm())
+
+
+def test_trl_does_not_round_adapters_on_quantised_weights(tiny_weights: Path) -> None:
+    model = in_float32(get_peft_model(nf4_model(tiny_weights), lora_config(LoraSettings(rank=2))))
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    with kept_in_float32(model):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+    after = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("initialisation", ["zero", "loftq"])
+def test_a_quantised_base_is_trained_and_its_adapter_reloads(
+    make: Make, tiny_weights: Path, tmp_path: Path, run_verb: Verb, spied: dict[str, list[torch.Tensor]],
+    initialisation: str,
+) -> None:  # fmt: skip
+    pytest.importorskip("bitsandbytes")
+    stages = [{"name": "one", "max_steps": 4}, {"name": "two", "max_steps": 4}]
+    model = {"quantisation": {"kind": "nf4"}, "lora": {"initialisation": initialisation}}
+    code, out, err = run_verb("train", make(tmp_path, model, stages=stages))
+    assert code == 0, out + err
+    run = tmp_path / "runs" / "tiny"
+    close(spied["begins"][1], spied["ends"][0])
+    loaded = PeftModel.from_pretrained(nf4_model(tiny_weights), run / "adapter")
+    close(logits(loaded), spied["ends"][1])
+
+
+# going on from an adapter
+
+
+@pytest.fixture
+def earlier(trained_run: Path, tmp_path: Path) -> Path:
+    """An adapter of rank 4 that was trained before."""
+    return Path(shutil.copytree(trained_run / "adapter", tmp_path / "earlier"))
+
+
+def test_an_adapter_is_trained_further_and_its_own_rank_wins(
+    make: Make, tiny_weights: Path, tmp_path: Path, run_verb: Verb, spied: dict[str, list[torch.Tensor]], earlier: Path
+) -> None:
+    model = {"adapter": str(earlier), "lora": {"rank": 9, "alpha": 8, "target_modules": ["q_proj"]}}
+    code, out, err = run_verb("train", make(tmp_path, model))
+    assert code == 0, out + err
+    assert f"going on from the adapter {earlier}\n" in out
+    assert "its own settings win over model.lora: rank 4, not 9, target_modules ['down_proj'" in out
+    assert "warning" not in out
+    close(spied["begins"][0], reloaded(earlier, tiny_weights))
+    close(reloaded(tmp_path / "runs" / "tiny" / "adapter", tiny_weights), spied["ends"][0])
+    assert not torch.allclose(spied["ends"][0], spied["begins"][0], atol=1e-3)
+
+
+def test_an_adapter_trained_with_another_prompt_is_reported_not_refused(
+    make: Make, tmp_path: Path, run_verb: Verb, earlier: Path
+) -> None:
+    recipe = make(tmp_path, {"adapter": str(earlier), "prompt": {"style": "reasoning"}}, max_steps=3)
+    code, out, err = run_verb("train", recipe)
+    assert code == 0, out + err
+    assert "warning: it was trained with another prompt (prompt_hash in prompt.json) than model.prompt says" in out
+
+
+def _no_weights(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+
+
+def _no_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _changes_the_base(folder: Path) -> None:
+    _configure(folder, init_lora_weights="pissa_niter_4")
+
+
+def _another_kind(folder: Path) -> None:
+    _configure(folder, peft_type="IA3")
+
+
+def _damaged(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{")
+
+
+def _of_another_model(folder: Path) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({name: tensor.repeat(2, 2) for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+
+
+def _configure(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_no_weights, "it has no adapter_model.safetensors, so it holds no adapter. Give the folder"),
+        (_no_folder, "no such folder. Give the folder or the Hub id"),
+        (_changes_the_base, "init_lora_weights=pissa_niter_4, which changes the base weights"),
+        (_another_kind, "of the kind IA3, but only LoRA"),
+        (_damaged, "adapter_config.json is damaged"),
+        (_of_another_model, "does not fit the base weights"),
+    ],
+)
+def test_an_adapter_one_cannot_go_on_from_is_refused(
+    make: Make, tmp_path: Path, refused: Callable[..., str], earlier: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(earlier)
+    assert message in refused("train", make(tmp_path, {"adapter": str(earlier)}))
+
+
+def test_an_adapter_id_that_the_hub_does_not_give_is_refused(
+    make: Make, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    assert "model.adapter=some-one/no-adapter: no such folder, and the Hub does not give it" in refused(
+        "train", make(tmp_path, {"adapter": "some-one/no-adapter"})
+    )
+
+
+# saving
+
+
+def test_an_adapter_that_did_not_move_from_its_start_is_not_saved(tiny_llama: Any, tmp_path: Path) -> None:
+    adapted = get_peft_model(tiny_llama, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    remember_start(adapted)
+    with pytest.raises(RagFtError, match="every lora_B of the adapter is what it was before: nothing was learned"):
+        save_checked(adapted, tmp_path / "adapter", lambda folder: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_weights_that_are_broken_or_did_not_move_are_not_saved(tiny_llama: Any, tmp_path: Path) -> None:
+    remember_start(tiny_llama)
+    with pytest.raises(RagFtError, match="every weight is what it was before: nothing was learned"):
+        save_checked(tiny_llama, tmp_path / "adapter", lambda folder: None)
+    with torch.no_grad():
+        tiny_llama.model.norm.weight.add_(1)
+    partial = {name: t for name, t in tiny_llama.state_dict().items() if "layers.1.mlp.up" not in name}
+    with pytest.raises(RagFtError, match=r"are incomplete \(missing_keys: \['model.layers.1.mlp.up_proj.weight'\]\)"):
+        save_checked(tiny_llama, tmp_path / "adapter", lambda folder: None, partial)
+    with torch.no_grad():
+        tiny_llama.model.norm.weight[3] = float("nan")
+    with pytest.raises(RagFtError, match="the trained model holds values that are not finite"):
+        save_checked(tiny_llama, tmp_path / "adapter", lambda folder: None)
+    assert list(tmp_path.iterdir()) == []
+    with torch.no_grad():
+        tiny_llama.model.norm.weight[3] = 2.0
+    summary = save_checked(tiny_llama, tmp_path / "adapter", lambda folder: tiny_tokenizer().save_pretrained(folder))
+    assert summary.startswith("weights: 20 tensors")
+    assert "1 of them learned" in summary
+
+
+def test_fully_trained_weights_are_evaluated_and_described_as_such(
+    make: Make, tiny_weights: Path, tmp_path: Path, run_verb: Verb
+) -> None:
+    recipe = make(tmp_path, VARIANTS["full"], max_steps=2)
+    for verb in ("train", "evaluate", "report"):
+        code, out, err = run_verb(verb, recipe)
+        assert code == 0, out + err
+    folder = tmp_path / "runs" / "tiny" / "adapter"
+    expected = {"model.safetensors", "config.json", "tokenizer.json", "prompt.json", "README.md"}
+    assert expected <= {path.name for path in folder.iterdir()}
+    card = (folder / "README.md").read_text()
+    assert "library_name: transformers" in card
+    assert "PeftModel" not in card
+    assert "lora" not in card.lower()
+    assert "Adapter: none, all weights were trained" in card
+    scores = json.loads((tmp_path / "runs" / "tiny" / "evaluation" / "scores.json").read_text())
+    assert {cell["system"] for cell in scores["cells"]} == {"base", "tuned"}
+    (stored,) = (tmp_path / "runs" / "tiny" / "evaluation" / "predictions").glob("tuned-*.jsonl")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert run_verb("evaluate", recipe)[0] == 0  # other weights, other answers
+    assert len(list(stored.parent.glob("tuned-*.jsonl"))) == 2
