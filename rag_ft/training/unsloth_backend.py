@@ -23,6 +23,7 @@ from data_builders.progress import quiet_transformers
 from rag_ft.models.load import attention_name, dtype_name
 from rag_ft.models.lora import trainable
 from rag_ft.training.backends import ModelJob
+from rag_ft.training.probe import honours_masks
 
 INSTALL = "pip install --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9"
 OTHERWISE = "set training.backend=transformers"
@@ -42,8 +43,10 @@ class UnslothBackend:
 
         base = _load(job)
         set_seed(job.seed)  # loading may have drawn random numbers
-        adapted = trainable(base, job.settings, job.start, job.folder)
-        return keep_logits_at_positions(_with_kernels(adapted, job))
+        adapted = _with_kernels(trainable(base, job.settings, job.start, job.folder), job)
+        if job.masked:
+            _refuse_deaf_attention(adapted)
+        return keep_logits_at_positions(adapted)
 
 
 def open_unsloth() -> UnslothBackend:
@@ -167,6 +170,15 @@ def _with_masks(model: Any) -> Any:
         model.base_model._unsloth_keep_padding_mask = True
         model.set_attn_implementation("sdpa")
     return model
+
+
+def _refuse_deaf_attention(model: Any) -> None:
+    if not honours_masks(model):
+        raise RagFtError(
+            "Unsloth's attention for this model ignores the masks that keep questions of a shared context and packed "
+            "rows apart. Set data.contexts.questions_per_context=1 and training.batching=padded, or "
+            f"{OTHERWISE}."
+        )
 
 
 def _with_kernels(model: Any, job: ModelJob) -> Any:
