@@ -281,6 +281,8 @@ def fit_chat(conversation: Conversation, encoder: Encoder, max_length: int) -> F
 
 
 def chat_texts(conversation: Conversation, encoder: Encoder) -> Iterator[tuple[str, Ids, str]]:
-    """Yield (what it is, its ids joined from spans, its text) of a conversation."""
+    """Yield (what it is, its ids joined from spans, its text as the template writes it at once) of a conversation."""
     ids = tuple(token for span in encoded_chat(conversation, encoder) for token in span.ids)
-    yield "the conversation", ids, "".join(span.text for span in chat_spans(conversation, encoder))
+    whole = _render(_messages(conversation, encoder), encoder, False)
+    end = encoder.tokenizer.decode(encoder.end, clean_up_tokenization_spaces=False)
+    yield "the conversation", ids, whole[: len(whole) - len(encoder.frame.end)] + end
