@@ -27,10 +27,21 @@ _HARMLESS = {
     "data.sources.*.questions.test",
     "data.sources.*.questions.validation",
     "model.attention",
+    "training.gradient_checkpointing",
     "training.report_to",
     "training.resume",
     "training.save_steps",
+    "training.trainer.dataloader_num_workers",
+    "training.trainer.dataloader_p*",
+    "training.trainer.disable_tqdm",
+    "training.trainer.hub_private_repo",
+    "training.trainer.log*",
+    "training.trainer.per_device_eval_batch_size",
+    "training.trainer.project",
+    "training.trainer.save_total_limit",
+    "training.trainer.trackio_*",
 }
+_WATCHING = "training.validation."  # harmless too where it chooses no checkpoint
 _PACKAGES = (
     "rag-ft",
     "torch",
@@ -107,16 +118,31 @@ def open_run(recipe: Recipe, *, restart: bool = False) -> RunFolder:
 
 
 def _refuse_other_recipe(run: RunFolder, before: dict[str, Any], now: dict[str, Any]) -> None:
-    flat_before, flat_now = (flatten({key: value.get(key) for key in _TRAINED_SECTIONS}) for value in (before, now))
-    keys = sorted(flat_before.keys() | flat_now.keys())
-    changed = [key for key in keys if flat_before.get(key) != flat_now.get(key) and not _harmless(key)]
+    changed = differences(trained_settings(before), trained_settings(now))
     if changed:
-        shown = "; ".join(f"{key} was {flat_before.get(key)!r}, now {flat_now.get(key)!r}" for key in changed[:5])
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise RagFtError(
-            f"{run.root} was trained from another recipe ({shown}{more}). "
+            f"{run.root} was trained from another recipe ({changed}). "
             "Set another name=NAME, or repeat the command with --restart to delete that training and begin anew."
         )
+
+
+def trained_settings(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return what shapes rows and weights: dotted keys to leaves, those left out that may change in mid-training.
+
+    Args:
+        recipe: as `Recipe.model_dump(mode="json")` gives it.
+    """
+    flat = flatten({key: recipe.get(key) for key in _TRAINED_SECTIONS})
+    return {key: leaf for key, leaf in flat.items() if leaf != {} and not _harmless(key)}
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Name the settings that differ, five at most, with both values; empty where none does."""
+    chooses = any(settings.get(f"{_WATCHING}keep_best") for settings in (before, now))
+    keys = [key for key in sorted(before.keys() | now.keys()) if chooses or not key.startswith(_WATCHING)]
+    changed = [key for key in keys if before.get(key) != now.get(key)]
+    shown = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in changed[:5])
+    return f"{shown} and {len(changed) - 5} more" if len(changed) > 5 else shown
 
 
 def _harmless(key: str) -> bool:

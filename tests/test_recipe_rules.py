@@ -143,6 +143,21 @@ BROKEN = [
         "model.adapter",
         "remove model.lora.initialisation=pissa, or this",
     ),
+    ("training: {validation: {keep_best: accuracy}}", "training.validation.keep_best", "questions=100, or keep_best"),
+    ("training: {validation: {patience: 3}}", "training.validation.patience", "set training.validation.keep_best"),
+    (
+        "training: {validation: {questions: 5, passages: 80}}",
+        "training.validation.passages",
+        "set training.validation.passages=50",
+    ),
+    (
+        "training: {validation: {keep_best: loss}}\n"
+        "data: {sources: {world: {kind: invented_world, questions: {validation: 0}}}}",
+        "training.validation",
+        "set data.sources.world.questions.validation",
+    ),
+    ("training: {resume: nevr}", "training.resume", "write auto, never or the path of a checkpoint"),
+    ("training: {trainer: {eval_steps: 5}}", "training.trainer.eval_steps", "use training.validation.every"),
     ("training: {report_to: [wnadb]}", "training.report_to", "did you mean wandb?"),
     ("training: {report_to: [comet]}", "training.report_to", "valid here: wandb, trackio, tensorboard"),
     ("training: {trainer: {learning_rate: 1}}", "training.trainer.learning_rate", "use training.learning_rate"),
@@ -222,6 +237,7 @@ ALLOWED = [
     "model: {prompt: {style: reasoning}}",
     "training: {direct_share: 0.3, chat: {path: a}}\nmodel: {prompt: {style: self_reasoning}}",
     "training: {chat: {path: a, share: 1}, stages: [{name: a, epochs: 2, learning_rate: 1e-4}, {name: b}]}",
+    "training: {validation: {questions: 5, keep_best: accuracy, patience: 2}, resume: runs/x/checkpoint-5}",
     "export: {language: [en, kor], licence: cc-by-4.0}",
 ]
 

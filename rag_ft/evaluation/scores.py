@@ -177,11 +177,12 @@ def _grid(
 ) -> _Grid:
     rows = {point: [by_id[question] for question in ids] for point, by_id in points.items()}
     # One column per point and metric, points outermost, as _Grid.column counts.
-    matrix = np.hstack([[_metric_values(row) for row in point_rows] for point_rows in rows.values()])
+    matrix = np.hstack([[metric_values(row) for row in point_rows] for point_rows in rows.values()])
     return _Grid(gold, group, rows, resample(matrix, bootstrap))
 
 
-def _metric_values(row: Prediction) -> list[float]:
+def metric_values(row: Prediction) -> list[float]:
+    """Return the metrics of one answer in the order of METRICS, then `cover_output`."""
     if row.failure is not None:
         return [0.0] * len(_METRIC_NAMES)
     if not row.answers:  # annotated as unanswerable: right is who declines, as in SQuAD 2.0 (arXiv 1806.03822)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from data_builders.passage_counts import CurriculumCount
+from data_builders.sources.invented_world import InventedWorldSettings
 from rag_ft.recipe.problems import suggestion
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
 
+_PLACES = ("auto", "never")
 TRACKERS = ("wandb", "trackio", "tensorboard")
 
 
@@ -106,3 +108,57 @@ def _not_with_unsloth(recipe: Recipe, why: str, fix: str) -> str | None:
     if recipe.training.backend != "unsloth":
         return None
     return f"{why}: set {fix}, or training.backend=transformers."
+
+
+@rule("training.validation.keep_best", "training.validation.questions")
+def best_accuracy_needs_answers(recipe: Recipe) -> str | None:
+    """Accuracy is measured on answers."""
+    watched = recipe.training.validation
+    if watched.keep_best != "accuracy" or watched.questions:
+        return None
+    return "accuracy is measured on answered questions: set training.validation.questions=100, or keep_best to loss."
+
+
+@rule("training.validation.patience", "training.validation.keep_best")
+def patience_needs_a_measure(recipe: Recipe) -> str | None:
+    """Who stops late and keeps the last checkpoint keeps one that got worse for as long as patience lasted."""
+    watched = recipe.training.validation
+    if watched.patience is None or watched.keep_best:
+        return None
+    return "there is no best to wait for: set training.validation.keep_best to loss or accuracy."
+
+
+@rule("training.validation.passages", "training.validation.questions", "data.depth")
+def validation_shows_what_is_kept(recipe: Recipe) -> str | None:
+    """Only passages that are kept can be shown."""
+    watched, depth = recipe.training.validation, recipe.data.depth
+    if not watched.questions or watched.passages <= depth:
+        return None
+    return (
+        f"{watched.passages} passages are more than the pools hold (data.depth is {depth}): "
+        f"set training.validation.passages={depth} or raise data.depth."
+    )
+
+
+@rule("training.validation", "data.sources")
+def validation_needs_questions(recipe: Recipe) -> str | None:
+    """What the invented worlds will hold is known before they are made."""
+    watched, sources = recipe.training.validation, recipe.data.sources
+    worlds = {name: one for name, one in sources.items() if isinstance(one, InventedWorldSettings)}
+    if not (watched.questions or watched.keep_best) or len(worlds) < len(sources):
+        return None
+    if any(world.questions.validation for world in worlds.values()):
+        return None
+    return (
+        f"there is no validation question to watch: set data.sources.{next(iter(worlds))}.questions.validation, "
+        "or leave questions and keep_best out."
+    )
+
+
+@rule("training.resume")
+def resume_names_a_place(recipe: Recipe) -> str | None:
+    """A slip in `auto` or `never` would be taken for a path."""
+    told = recipe.training.resume
+    if told in _PLACES or "/" in told or "checkpoint" in told:
+        return None
+    return f'"{told}" is no place to go on from: write auto, never or the path of a checkpoint.'
