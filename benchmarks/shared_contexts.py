@@ -22,7 +22,7 @@ from rag_ft.models.lora import lora_config
 from rag_ft.models.settings import ModelSettings
 from rag_ft.prompting.encode import Encoder
 from rag_ft.recipe.load import load_recipe
-from rag_ft.training.collate import Collator, shared_attention
+from rag_ft.training.collate import Collator, model_inputs
 from rag_ft.training.rows import encode_row
 from rag_ft.training.trainer import loss_at_labels, model_dtype
 
@@ -67,12 +67,9 @@ def step(model: Any, encoder: Encoder, rows: Sequence[ContextRow]) -> float:
     began = time.perf_counter()
     for row in rows:
         batch = Collator()([encode_row(row, encoder).columns()])
-        lengths = batch.pop("lengths", None)
-        if lengths is not None:
-            mask, positions = shared_attention(lengths, batch["input_ids"].shape[1], model_dtype(model))
-            batch |= {"attention_mask": mask, "position_ids": positions}
+        inputs = model_inputs(batch, model.config._attn_implementation, model_dtype(model))
         with torch.autocast("cpu", torch.bfloat16):
-            loss, _, _ = loss_at_labels(model, batch, None)
+            loss, _, _ = loss_at_labels(model, inputs, None)
         loss.backward()
     return time.perf_counter() - began
 

@@ -211,12 +211,13 @@ def trainer(
     fields: dict[str, Any] = {"max_steps": 2, "trainer": {"save_strategy": "no"}, **changes}
     torch.manual_seed(0)
     told = TrainingSettings.model_validate(fields)
-    facts = TrainerFacts(name="tiny", seed=1, dtype="float32", watch=False, show_bar=False, ordered=ordered)
+    facts = TrainerFacts(name="tiny", seed=1, dtype="float32", watch=False, show_bar=False)
     return SharedContextTrainer(
+        told,
+        ordered=ordered,
         model=get_peft_model(model, lora_config(LoraSettings(rank=4, alpha=8))),
         args=sft_config(told, planned_stages(told, folder)[0], facts),
         train_dataset=datasets.Dataset.from_list([each.columns() for each in rows]),
-        data_collator=Collator(),
         processing_class=tiny_tokenizer(),
     )
 
@@ -265,7 +266,8 @@ def test_without_its_mask_a_shared_context_would_have_another_gradient(tiny_llam
     batch = Collator()([tokens.columns()])
     train.compute_loss(train.model, dict(batch)).backward()
     masked = gradients(train.model)
-    del batch["lengths"]
+    for name in ("rows", "questions", "position_ids"):
+        del batch[name]
     train.compute_loss(train.model, batch).backward()
     assert relative_error(gradients(train.model), masked) > 1e-2
 
@@ -274,9 +276,10 @@ def test_without_its_mask_a_shared_context_would_have_another_gradient(tiny_llam
 def test_loss_at_labels_is_the_loss_of_transformers(tiny_llama: Any, count: int | None) -> None:
     one = encoder()
     batch = Collator()([encode_row(each, one).columns() for each in (row(1, [0]), row(3, [2]), row(2, []))])
-    assert "lengths" not in batch
+    assert "rows" not in batch
     extra = {} if count is None else {"num_items_in_batch": count}
-    theirs = tiny_llama(**batch, **extra)
+    told = {name: batch[name] for name in ("input_ids", "labels", "attention_mask")}
+    theirs = tiny_llama(**told, **extra)
     ours, _, accuracy = loss_at_labels(tiny_llama, batch, count)
     assert ours.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
     shifted, guessed = batch["labels"][:, 1:], theirs.logits[:, :-1].argmax(-1)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch.utils.data import DataLoader
 from trl import SFTConfig, SFTTrainer
 
 from data_builders.errors import RagFtError
-from rag_ft.training.collate import shared_attention
+from rag_ft.models.segment_tree import allows_joined_rows, allows_trees
+from rag_ft.training.batches import BatchPlan, EpochBatches
+from rag_ft.training.collate import Collator, model_inputs
 from rag_ft.training.rows import IGNORED
 from rag_ft.training.settings import TrainingSettings
 from rag_ft.training.stages import Stage
+from rag_ft.training.validation import unchanged_randomness
 
 
 @dataclass(frozen=True)
 class TrainerFacts:
     """What the trainer's configuration takes from outside the `training` section.
 
-    `dtype` is the type of the base weights; `watch` is whether there are validation rows; `ordered` is whether rows
-    are trained in the order they were written (a curriculum).
+    `dtype` is the type of the base weights; `watch` is whether there are validation rows.
     """
 
     name: str
@@ -28,16 +32,20 @@ class TrainerFacts:
     dtype: str
     watch: bool
     show_bar: bool
-    ordered: bool = False
 
 
 def sft_config(settings: TrainingSettings, stage: Stage, facts: TrainerFacts) -> SFTConfig:
     """Return the SFTConfig of a stage. Fields under `training.trainer` win over the defaults set here.
 
     Adapters are kept in float32 and multiplied in the type of the base weights.
+
+    Raises:
+        RagFtError: TRL does not take a value of `training.trainer`, or Liger cannot run here.
     """
     import torch
 
+    if settings.liger:
+        require_liger()
     cuda = torch.cuda.is_available()
     fields: dict[str, Any] = {
         "output_dir": str(stage.checkpoints),
@@ -47,9 +55,12 @@ def sft_config(settings: TrainingSettings, stage: Stage, facts: TrainerFacts) ->
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,  # a share of all steps
         "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "gradient_checkpointing": recomputes(settings),
+        "use_liger_kernel": settings.liger,
         "use_cpu": not cuda,
+        "ddp_find_unused_parameters": False,  # every step uses all that is trained; looking costs time
         "bf16": facts.dtype == "bfloat16",
         "fp16": facts.dtype == "float16",
         "dataloader_pin_memory": cuda,
@@ -66,7 +77,6 @@ def sft_config(settings: TrainingSettings, stage: Stage, facts: TrainerFacts) ->
         "seed": facts.seed,
         "data_seed": facts.seed,
         "disable_tqdm": not facts.show_bar,
-        "train_sampling_strategy": "sequential" if facts.ordered else "random",
         **settings.trainer,
     }
     ours = {"max_length": None, "remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}}
@@ -85,43 +95,109 @@ def recomputes(settings: TrainingSettings) -> bool:
 
 
 class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer for token rows; batches with `lengths` are shared contexts and get their own attention mask.
+    """SFTTrainer for token rows: our batches, our masks, our loss.
 
-    Inherits because Trainer offers no other seam for what stands between a batch and the loss.
+    Inherits because Trainer offers no other seam for what makes batches and what stands between a batch and the loss.
     """
 
     validate: Callable[[Any], dict[str, float]] | None = None
     """Measures the model beside the loss of the validation rows."""
 
+    def __init__(self, settings: TrainingSettings, *, ordered: bool = False, **told: Any) -> None:
+        """Take the `training` section, whether rows keep their order (a curriculum), and what SFTTrainer takes."""
+        joined = settings.batching != "padded"
+        if joined:
+            refuse_mixed_rows(told["model"].config, settings, told["train_dataset"]["lengths"])
+        super().__init__(data_collator=Collator(flat=joined), **told)
+        self.recent_rows: list[tuple[int, Any, Any]] = []  # step, numbers and loss of a forward pass, for LossGuard
+        self.plan = BatchPlan(
+            batch_size=self.args.per_device_train_batch_size,
+            processes=self.args.world_size,
+            accumulation=self.args.gradient_accumulation_steps,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            grouped=settings.group_by_length,
+            ordered=ordered,
+            capacity=settings.max_length if settings.batching == "packed" else None,
+        )
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches of this process, epoch by epoch; a resumed run goes on behind those it has had."""
+        lengths = [sum(row) for row in self.train_dataset["lengths"]]
+        # Where a checkpoint was written at the end of an epoch, the state is at the beginning of the next.
+        batches = EpochBatches(lengths, self.plan, epoch=lambda: int(self.state.epoch or 0))
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Expand `lengths` to mask and positions on the device, then compute the loss."""
-        tokens = int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
-        lengths = inputs.pop("lengths", None)
-        if lengths is not None:
-            mask, positions = shared_attention(lengths, inputs["input_ids"].shape[1], model_dtype(self.model))
-            inputs = {**inputs, "attention_mask": mask, "position_ids": positions}
-        mode = "train" if self.model.training else "eval"
-        seen = int(vars(self)["_total_train_tokens"])
+        """Make the attention mask on the device, then compute the loss. Nothing here waits for a GPU."""
+        numbers = inputs.pop("row_numbers", None)
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        tokens = inputs["attention_mask"].sum()
+        attention = getattr(self.model.config, "_attn_implementation", None)
+        inputs = model_inputs(inputs, attention, model_dtype(self.model))
         loss, outputs, accuracy = loss_at_labels(model, inputs, num_items_in_batch)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # the gradient is averaged over processes, the count not
-        self._metrics[mode]["mean_token_accuracy"].append(accuracy)
-        if mode == "train":
-            self._total_train_tokens = seen + tokens
-            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        metrics["mean_token_accuracy"].append(accuracy)
+        if self.model.training:
+            metrics["num_tokens"].append(tokens)
+            self.recent_rows.append((self.state.global_step + 1, numbers, loss.detach()))
         return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; what was measured since the last time becomes numbers only here, where a GPU is waited for anyway."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        if metrics["num_tokens"]:
+            new = self.accelerator.gather(sum(metrics["num_tokens"])).sum()
+            self._total_train_tokens = int(vars(self)["_total_train_tokens"]) + int(new)
+            metrics["num_tokens"] = [self._total_train_tokens]
+        else:
+            del metrics["num_tokens"]
+        for values in metrics.values():
+            values[:] = map(float, values)
+        super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the loss of the validation rows, then what `validate` measures, under the same prefix."""
-        output = super().evaluation_loop(*args, **kwargs)
-        if self.validate is not None:
-            output.metrics.update({f"eval_{name}": value for name, value in self.validate(self.model).items()})
+        with unchanged_randomness():
+            output = super().evaluation_loop(*args, **kwargs)
+            if self.validate is not None:
+                output.metrics.update({f"eval_{name}": value for name, value in self.validate(self.model).items()})
         return output
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing: the card is made of recipe, manifests and scores at the end (rag_ft/export/card.py)."""
+
+
+def refuse_mixed_rows(config: Any, settings: TrainingSettings, lengths: Sequence[Sequence[int]]) -> None:
+    """Refuse joined rows that the model's attention would mix up.
+
+    Args:
+        config: the model's configuration.
+        settings: the `training` section, whose batching joins rows.
+        lengths: of each row, as in TokenRow.
+
+    Raises:
+        RagFtError: a sliding window, recurrent layers, or several questions in a row under flash attention.
+    """
+    longest = settings.batch_size * (settings.max_length if settings.batching == "packed" else max(map(sum, lengths)))
+    shared = max(map(len, lengths)) > 2
+    if not (allows_trees if shared else allows_joined_rows)(config, longest):
+        raise RagFtError(
+            f"training.batching={settings.batching} lays up to {longest} tokens end to end, and this model's attention "
+            "(a sliding window shorter than that, recurrent layers, or flash_attention_2 where a row holds several "
+            "questions) cannot keep the rows apart. Set training.batching=padded."
+        )
 
 
 def model_dtype(model: Any) -> Any:
@@ -129,21 +205,65 @@ def model_dtype(model: Any) -> Any:
     return model.get_input_embeddings().weight.dtype
 
 
-def loss_at_labels(model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> tuple[Any, Any, float]:
+CHUNK = 1 << 27
+"""Logits taken to float32 at a time: half a gigabyte."""
+
+
+def loss_at_labels(model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> tuple[Any, Any, Any]:
     """Return mean token loss, model outputs and token accuracy, with logits only where a label follows.
 
     TRL 1.15 computes its loss in a Triton kernel, which has no CPU form. Logits of every position would cost a
-    fifth of the step, since only a few tokens of a long row carry loss.
+    fifth of the step, since only a few tokens of a long row carry loss. Logits stay in the model's type; the softmax
+    is computed in float32, chunk by chunk where there are many, and again in the backward pass.
+
+    Args:
+        model: called with everything but the labels, wrapped or not.
+        inputs: labels [sequences, tokens] and what the model takes; logits_to_keep where it is known already.
+        num_items_in_batch: the tokens with loss in the whole step; None takes those of this batch.
     """
     import torch
 
-    labels = inputs["labels"][:, 1:]
-    keep = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
-    outputs = model(**{k: v for k, v in inputs.items() if k != "labels"}, logits_to_keep=keep, use_cache=False)
-    kept = labels[:, keep].flatten()
-    logits = outputs.logits.float().flatten(0, 1)
+    inputs = dict(inputs)
+    labels = inputs.pop("labels")[:, 1:]
+    keep = inputs.pop("logits_to_keep", None)
+    if keep is None:
+        keep = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
+    outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
+    kept, logits = labels[:, keep].flatten(), outputs.logits.flatten(0, 1)
     count = (kept != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-    total = torch.nn.functional.cross_entropy(logits, kept, ignore_index=IGNORED, reduction="sum")
+    total = _summed_loss(logits, kept)
     with torch.no_grad():
         right = (logits.argmax(dim=-1) == kept).sum() / (kept != IGNORED).sum().clamp(min=1)
-    return total / count, outputs, float(right)
+    return total / count, outputs, right
+
+
+def _summed_loss(logits: Any, labels: Any) -> Any:
+    """Return the summed cross entropy in float32 of logits [labels, vocabulary]."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def chunk_loss(some: Any, theirs: Any) -> Any:
+        return torch.nn.functional.cross_entropy(some.float(), theirs, ignore_index=IGNORED, reduction="sum")
+
+    size = max(1, CHUNK // logits.shape[1])
+    if len(labels) <= size:
+        return chunk_loss(logits, labels)
+    parts = zip(logits.split(size), labels.split(size), strict=True)
+    return sum(checkpoint(chunk_loss, some, theirs, use_reentrant=False) for some, theirs in parts)
+
+
+def require_liger() -> None:
+    """Check that Liger's kernels can run.
+
+    Raises:
+        RagFtError: there is no GPU, or the package is missing.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RagFtError("training.liger=true needs a CUDA GPU, and this machine has none: set training.liger=false.")
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise RagFtError(
+            "training.liger=true needs the package liger-kernel: pip install 'rag-ft[liger]', or set "
+            "training.liger=false."
+        )
