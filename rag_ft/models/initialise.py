@@ -13,6 +13,7 @@ from typing import Any
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from rag_ft.models.settings import LoraSettings
+from rag_ft.models.sharding import sharding
 
 FACTORS = "initial_adapter"
 FACTORS_FILE = "factors.safetensors"
@@ -31,9 +32,17 @@ def start_at_principal_components(model: Any, config: Any, settings: LoraSetting
         config: the LoraConfig of the adapter.
         settings: what it was made from.
         folder: the stage's.
+
+    Raises:
+        RagFtError: the weights are shared out between processes.
     """
     from peft import get_peft_model
 
+    if sharding():
+        raise RagFtError(
+            "model.lora.initialisation=pissa takes its start out of whole weights, and the launcher shares them out "
+            "between processes. Set model.lora.initialisation=zero, or launch with --accelerate ddp."
+        )
     kept, made_from = folder / FACTORS, _made_from(model, settings)
     if _read_json(kept / _MADE_FROM) == made_from:
         return _with_factors(get_peft_model(model, config), kept)
