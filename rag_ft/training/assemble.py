@@ -13,7 +13,7 @@ from rag_ft.models.adapters import naming_a_full_disk
 from rag_ft.models.load import dtype_name
 from rag_ft.models.lora import kept_in_float32
 from rag_ft.recipe.settings import Recipe
-from rag_ft.training.devices import anywhere
+from rag_ft.training.devices import anywhere, settle_device
 from rag_ft.training.rows import TokenRow
 from rag_ft.training.stages import Stage
 
@@ -107,6 +107,7 @@ def _arguments(job: Job, stage: Stage, *, watch: bool) -> tuple[Any, int | None]
     if wanted and not watch:
         raise no_validation(f"training.validation.{wanted}")
     arguments = sft_config(job.recipe.training, stage, _facts(job.recipe, watch=watch, show_bar=sys.stderr.isatty()))
+    settle_device(arguments)
     limit = arguments.save_total_limit
     # Trackers, the number of checkpoints and when the best is saved are ours: see trackers.py and checkpoints.py.
     arguments.save_total_limit, arguments.report_to = None, []

@@ -59,6 +59,20 @@ def _load_once(recipe: Recipe) -> None:
         PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=_TIMEOUT_MINUTES))
 
 
+def settle_device(arguments: Any) -> None:
+    """Correct where the trainer thinks it is (transformers 5.17).
+
+    One process on a machine with several GPUs would copy the model to all of them in every step (DataParallel): it
+    takes one; --accelerate takes more. Several processes on a CPU call it cpu:0, where torch restores no checkpoint.
+    """
+    import torch
+
+    device = arguments.device  # found out when first asked for
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    if device.type == "cpu":
+        arguments.__dict__["_setup_devices"] = torch.device("cpu")
+
+
 def gathered_state(trainer: Any) -> dict[str, torch.Tensor] | None:
     """Return what was trained, gathered from the shares of all processes, on the CPU of the first (empty elsewhere).
 
