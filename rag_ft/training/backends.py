@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from rag_ft.models.load import load_model
 from rag_ft.models.lora import trainable
 from rag_ft.models.settings import ModelSettings
+from rag_ft.models.tuned import to_load
 from rag_ft.models.weights import Weights
 
 
@@ -61,7 +62,8 @@ class TransformersBackend:
         """Load the base weights and put what is to be trained on them."""
         from transformers import set_seed
 
-        base = load_model(job.settings, job.weights, masked=job.masked)
+        settings, weights = to_load(job.settings, job.weights, job.start)
+        base = load_model(settings, weights, masked=job.masked, longest=job.max_length)
         set_seed(job.seed)  # the same new adapter behind every backend, whatever loading has drawn
         return trainable(base, job.settings, job.start, job.folder)
 

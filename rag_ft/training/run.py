@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +16,16 @@ from rag_ft.memory import give_back
 from rag_ft.models.adapters import save_checked, saved_weights
 from rag_ft.models.load import load_tokenizer
 from rag_ft.models.segment_tree import allows_trees
-from rag_ft.models.weights import Weights, resolve_weights
+from rag_ft.models.tuned import about_adapter
+from rag_ft.models.weights import Weights, record_weights, resolve_model
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder, read_json
+from rag_ft.training.assemble import check_start
 from rag_ft.training.backends import Backend, ModelJob, open_backend
 from rag_ft.training.dataset import TrainingRows, about_rows, needs_data, stage_rows, trained_styles, watched_rows
+from rag_ft.training.devices import gathered_state, prepare_devices
 from rag_ft.training.preflight import preflight
 from rag_ft.training.probe import honours_masks
 from rag_ft.training.rows import TokenRow
@@ -54,12 +55,19 @@ def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
         report(f"train: unchanged, the adapter is in {run.adapter}")
         return
     backend = open_backend(recipe.training.backend)
+    prepare_devices(recipe)
+    stages = planned_stages(recipe.training, run.training)
+    check_start(recipe, stages)
     if needs_data(recipe.training):
         require_built(recipe.data, recipe.seed, run.data)
-    weights = resolve_weights(recipe.model.weights, recipe.model.revision)
+    weights = resolve_model(recipe.model, run.training)
+    if os.environ.get("RANK", "0") == "0":
+        record_weights(recipe.model, weights, run.training)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
     job = Job(recipe, run, backend, weights, encoder, report)
-    for stage in planned_stages(recipe.training, run.training):
+    for line in about_adapter(recipe.model, contract_of(encoder, recipe.model.chat_template_kwargs)):
+        report(line)
+    for stage in stages:
         if stage.summary.is_file() and not stage.last:
             report(f"stage {stage.name}: done")
         else:
@@ -84,9 +92,8 @@ def _train_stage(job: Job, stage: Stage) -> None:
     model = job.backend.model(_model_job(job, stage, rows))
     _check_sharing(model, [*rows.tokens, *watched])
     trainer = make_trainer(job, stage, model, (rows.tokens, watched))
-    began = time.monotonic()
-    run_trainer(job, stage, trainer)
-    _finish(job, stage, trainer, _summary(trainer, rows, time.monotonic() - began))
+    outcome = run_trainer(job, stage, trainer)
+    _finish(job, stage, trainer, _summary(trainer, rows) | outcome)
 
 
 def _model_job(job: Job, stage: Stage, rows: TrainingRows) -> ModelJob:
@@ -124,10 +131,11 @@ def _finish(job: Job, stage: Stage, trainer: Any, summary: dict[str, Any]) -> No
         styles = trained_styles(job.recipe.training)
         contract_of(job.encoder, job.recipe.model.chat_template_kwargs, styles).write(folder)
 
+    state = gathered_state(trainer)  # every process hands over its share
     if trainer.is_world_process_zero():
         if stage.last:
             write_json(job.run.training / "summary.json", _of_all_stages(job, stage, summary))
-        job.report(f"  {save_checked(trainer.accelerator.unwrap_model(trainer.model), folder, finish)}")
+        job.report(f"  {save_checked(trainer.accelerator.unwrap_model(trainer.model), folder, finish, state)}")
         if stage.name:
             write_json(stage.summary, summary)
     trainer.accelerator.wait_for_everyone()
@@ -139,6 +147,8 @@ def _of_all_stages(job: Job, last: Stage, summary: dict[str, Any]) -> dict[str, 
     weights = job.weights
     total = {**summary, "weights": weights.reference, "revision": weights.revision}
     total["weights_identity"] = weights.identity
+    if weights.template_revision:
+        total["chat_template_revision"] = weights.template_revision
     if not last.name:
         return total
     before = [read_json(stage.summary, "rag-ft train RECIPE --restart") for stage in _earlier(last)]
@@ -156,14 +166,12 @@ def _silent(line: str) -> None:
     """Report nothing."""
 
 
-def _summary(trainer: Any, rows: TrainingRows, seconds: float) -> dict[str, Any]:
+def _summary(trainer: Any, rows: TrainingRows) -> dict[str, Any]:
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
-    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    trainable = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad)
     return {
         "steps": trainer.state.global_step,
-        "seconds": round(seconds, 1),
         "loss": losses[-1] if losses else float("nan"),
         "trainable_parameters": trainable,
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
         **rows.counts,
     }
