@@ -100,6 +100,7 @@ def prepared(folder: Path, count: int, most: int) -> tuple[Job, list[TokenRow]]:
         f"data.contexts.passages={{kind: range, low: 1, high: {most}}}",
         "data.contexts.questions_per_context=1",
         f"data.contexts.contexts={{train: {2 * count}}}",
+        f"data.sources.invented_world.questions={{train: {4 * count}, validation: 0, test: 80}}",
         "data.sources.invented_world.two_hop_share=0",
         f"runs_dir={folder}",
     ]

@@ -14,6 +14,7 @@ from data_builders.errors import RagFtError
 from rag_ft.models.segment_tree import allows_joined_rows, allows_trees
 from rag_ft.training.batches import BatchPlan, EpochBatches
 from rag_ft.training.collate import Collator, model_inputs
+from rag_ft.training.probe import honours_masks
 from rag_ft.training.rows import IGNORED
 from rag_ft.training.settings import TrainingSettings
 from rag_ft.training.stages import Stage
@@ -107,7 +108,7 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         """Take the `training` section, whether rows keep their order (a curriculum), and what SFTTrainer takes."""
         joined = settings.batching != "padded"
         if joined:
-            refuse_mixed_rows(told["model"].config, settings, told["train_dataset"]["lengths"])
+            refuse_mixed_rows(told["model"], settings, told["train_dataset"]["lengths"])
         super().__init__(data_collator=Collator(flat=joined), **told)
         self.recent_rows: list[tuple[int, Any, Any]] = []  # step, numbers and loss of a forward pass, for LossGuard
         self.plan = BatchPlan(
@@ -179,24 +180,27 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         """Write nothing: the card is made of recipe, manifests and scores at the end (rag_ft/export/card.py)."""
 
 
-def refuse_mixed_rows(config: Any, settings: TrainingSettings, lengths: Sequence[Sequence[int]]) -> None:
+def refuse_mixed_rows(model: Any, settings: TrainingSettings, lengths: Sequence[Sequence[int]]) -> None:
     """Refuse joined rows that the model's attention would mix up.
 
     Args:
-        config: the model's configuration.
+        model: as it is trained.
         settings: the `training` section, whose batching joins rows.
         lengths: of each row, as in TokenRow.
 
     Raises:
-        RagFtError: a sliding window, recurrent layers, or several questions in a row under flash attention.
+        RagFtError: a sliding window, recurrent layers, several questions in a row under flash attention, or layers that
+            ignore a mask they are given.
     """
     longest = settings.batch_size * (settings.max_length if settings.batching == "packed" else max(map(sum, lengths)))
     shared = max(map(len, lengths)) > 2
-    if not (allows_trees if shared else allows_joined_rows)(config, longest):
+    flash = "flash" in (getattr(model.config, "_attn_implementation", None) or "")
+    apart = (allows_trees if shared else allows_joined_rows)(model.config, longest)
+    if not apart or not (flash or honours_masks(model)):
         raise RagFtError(
             f"training.batching={settings.batching} lays up to {longest} tokens end to end, and this model's attention "
-            "(a sliding window shorter than that, recurrent layers, or flash_attention_2 where a row holds several "
-            "questions) cannot keep the rows apart. Set training.batching=padded."
+            "(a sliding window shorter than that, recurrent layers, flash_attention_2 where a row holds several "
+            "questions, or a backend that ignores masks) cannot keep the rows apart. Set training.batching=padded."
         )
 
 
