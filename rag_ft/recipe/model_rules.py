@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from rag_ft.models.chat_templates import TEMPLATES
 from rag_ft.models.settings import LoraSettings
+from rag_ft.recipe.problems import nearest, shown, suggestion
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 
@@ -79,6 +83,69 @@ def an_adapter_has_its_start(recipe: Recipe) -> str | None:
     if recipe.model.adapter is None or start == "zero":
         return None
     return f"an adapter to go on from is not started anew: remove model.lora.initialisation={start}, or this."
+
+
+@rule("model.quantisation.compute_dtype", "model.quantisation.kind")
+def only_nf4_chooses_how_it_multiplies(recipe: Recipe) -> str | None:
+    """Whole weights multiply in their own type, int8 weights as bitsandbytes does."""
+    told = recipe.model.quantisation
+    if told.compute_dtype == "auto" or told.kind == "nf4":
+        return None
+    return f'"{told.compute_dtype}" would do nothing with model.quantisation.kind={told.kind}: remove it, or set nf4.'
+
+
+@rule("model.rope_scaling")
+def positions_are_stretched_in_a_known_way(recipe: Recipe) -> str | None:
+    """What transformers needs to know for each way (modeling_rope_utils)."""
+    told = recipe.model.rope_scaling
+    if told is None:
+        return None
+    kind = told.get("rope_type")
+    if not isinstance(kind, str):
+        return "rope_type is missing: write for example {rope_type: yarn, factor: 4.0}."
+    if kind not in _ROPE:
+        return f'"{kind}" is no rope_type: {suggestion(kind, _ROPE)}'
+    needed, optional = _ROPE[kind]
+    missing = next((name for name in needed if name not in told), None)
+    if missing:
+        return f"{missing} is missing, which {kind} needs: add {missing}: {'4.0' if missing == 'factor' else 'VALUE'}."
+    known = ("rope_type", *needed, *optional, *_ROPE_ALWAYS)
+    unknown = next((name for name in told if name not in known), None)
+    if unknown:
+        return f'"{unknown}" is nothing that {kind} takes: {suggestion(unknown, known)}'
+    factor = told.get("factor", 1.0)
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 <= factor < float("inf"):
+        return (
+            f"factor {shown(factor)} is no number from 1 up: it says how many times longer the positions shall reach."
+        )
+    length = told.get("original_max_position_embeddings", 1)
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        return f"original_max_position_embeddings {shown(length)} is no number of tokens: write a whole number."
+    return None
+
+
+_FACTOR = ("factor",)
+_ROPE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "linear": (_FACTOR, ()),
+    "dynamic": (_FACTOR, ()),
+    "yarn": (_FACTOR, ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor"), ()),
+    "longrope": (("short_factor", "long_factor"), ("factor", "attention_factor")),
+}
+_ROPE_ALWAYS = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+
+
+@rule("model.chat_template")
+def chat_template_can_be_found(recipe: Recipe) -> str | None:
+    """One of ours, a Jinja file, a folder or a Hub id."""
+    choice = recipe.model.chat_template
+    if choice is None or choice in TEMPLATES or choice.endswith(".jinja") or "/" in choice or Path(choice).is_dir():
+        return None
+    names = ", ".join(TEMPLATES)
+    near = nearest(choice, TEMPLATES)
+    return f'"{choice}" is no template: ' + (
+        f"did you mean {near}?" if near else f"write {names}, a .jinja file, or the folder or Hub id of a model."
+    )
 
 
 @rule("model.prompt.abstention")
