@@ -10,7 +10,7 @@ from data_builders.errors import RagFtError
 from data_builders.progress import quiet_transformers
 from rag_ft.models.failures import loading
 from rag_ft.models.settings import ModelSettings
-from rag_ft.prompting.frame import chat_frame
+from rag_ft.prompting.frame import ChatFrame, chat_frame
 from rag_ft.prompting.neutralise import control_tokens
 
 # Turns between control tokens, as OpenAI's ChatML writes them.
@@ -49,7 +49,7 @@ def choose_template(tokenizer: Any, settings: ModelSettings, revision: str | Non
         )
     template, tokens = _template(tokenizer, settings, revision)
     tokenizer.chat_template = template
-    frame = chat_frame(tokenizer, settings.chat_template_kwargs)
+    frame = _frame(tokenizer, settings)
     written = "".join((frame.before, frame.between, frame.tail, frame.lead, frame.end))
     for token in sorted({*_LIKE_A_TOKEN.findall(written), *(token for token in tokens if token in written)}):
         if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
@@ -80,6 +80,18 @@ def _template(tokenizer: Any, settings: ModelSettings, revision: str | None) -> 
         raise RagFtError(f"model.chat_template={choice}: {reason}. Give the path of a Jinja template.") from error
 
 
+def _frame(tokenizer: Any, settings: ModelSettings) -> ChatFrame:
+    from jinja2 import TemplateError
+
+    try:
+        return chat_frame(tokenizer, settings.chat_template_kwargs)
+    except TemplateError as error:
+        raise RagFtError(
+            f"model.chat_template={settings.chat_template}: Jinja cannot write a conversation with it ({error}). Mend "
+            "it, or set chatml or plain."
+        ) from error
+
+
 def _bos(tokenizer: Any) -> str:
     """Return what a template of ours begins with: the token that the tokenizer itself puts in front of a text."""
     first = tokenizer("a")["input_ids"][:1]
@@ -93,5 +105,9 @@ def _template_of_model(reference: str, revision: str | None, *, trust: bool) -> 
     location = str(folder) if folder.is_dir() else reference
     with quiet_transformers(), loading(reference, "tokenizer", "model.chat_template"):
         other = AutoTokenizer.from_pretrained(location, revision=revision, trust_remote_code=trust)
-        template = other.get_chat_template()
-    return template, control_tokens(other)
+    if not other.chat_template:
+        raise RagFtError(
+            f"model.chat_template={reference}: its tokenizer has no chat template. Name a model that has one, or set "
+            "chatml or plain."
+        )
+    return other.get_chat_template(), control_tokens(other)

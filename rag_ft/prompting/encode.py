@@ -109,5 +109,5 @@ class Encoder:
                 return ids[: position + 1]
         raise RagFtError(
             "the chat template writes no end-of-turn token after an answer, so the model could never learn to stop: "
-            f"it ends with {self.frame.end!r}. Set model.weights to a model whose template does."
+            f"it ends with {self.frame.end!r}. Set model.chat_template to one that does: chatml or plain."
         )

@@ -42,7 +42,7 @@ def chat_frame(tokenizer: Any, template_kwargs: dict[str, Any]) -> ChatFrame:
     if not tokenizer.chat_template:
         raise RagFtError(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template, so no prompt can be written for it. "
-            "Set model.weights to an instruction-tuned model."
+            "Set model.weights to an instruction-tuned model, or model.chat_template=plain to train a base model."
         )
     prompt, full, system_role = _render(tokenizer, template_kwargs)
     if not full.startswith(prompt):
