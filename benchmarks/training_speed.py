@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -166,7 +166,7 @@ def plain(kind: type[SFTTrainer], job: Job, rows: Sequence[TokenRow]) -> Any:
 
     stage = planned_stages(job.recipe.training, job.run.training)[0]
     facts = TrainerFacts(job.recipe.name, job.recipe.seed, dtype_name(job.recipe.model.dtype), False, False)
-    return kind(
+    trainer = kind(
         model=model_of(job),
         args=sft_config(job.recipe.training, stage, facts),
         train_dataset=datasets.Dataset.from_list(
@@ -175,6 +175,8 @@ def plain(kind: type[SFTTrainer], job: Job, rows: Sequence[TokenRow]) -> Any:
         data_collator=DataCollatorForLanguageModeling(pad_token_id=job.encoder.tokenizer.pad_token_id),
         processing_class=job.encoder.tokenizer,
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def quantiles(lengths: Sequence[int]) -> dict[str, int]:

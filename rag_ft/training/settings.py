@@ -76,15 +76,17 @@ class TrainingSettings(Settings):
     max_length: Annotated[int, Field(ge=64)] = 4096
     """Longest row in tokens. Longer rows lose their lowest-ranked negatives, never the question, gold or target."""
     batching: Literal["padded", "padding_free", "packed"] = "padded"
-    """How rows become a batch: padded to the longest; laid end to end without padding; or laid end to end up to
-    `max_length` tokens, as many as fit. Rows never see each other."""
+    """How rows become a batch: padded to the longest; laid end to end without padding; or laid end to end in bins of
+    `max_length` tokens, as many as fit, with `batch_size` counting bins. Rows never see each other."""
     group_by_length: bool = True
-    """Put rows of like length into one batch, which saves padding; the order of batches stays random."""
+    """Put rows of like length into one optimizer step and so into its batches, which saves padding; the order of steps
+    stays random, and a curriculum keeps its own."""
     gradient_checkpointing: bool | None = None
     """Compute activations again in the backward pass, which saves memory and costs a third more time; null does so on
     CUDA."""
     liger: bool = False
-    """Liger's fused kernels (CUDA, package liger-kernel): less memory for logits, somewhat faster."""
+    """Liger's fused kernels for norms, positions and feed-forward layers (CUDA, package liger-kernel): less memory,
+    somewhat faster. The loss is computed as ever."""
     stages: tuple[StageSettings, ...] = ()
     """Gradual training: phases with spans, learning rate and data of their own; none trains everything at once."""
     direct_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
