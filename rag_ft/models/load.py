@@ -71,6 +71,7 @@ def load_model(
             weights.location,
             config=config,
             revision=weights.revision,
+            adapter_kwargs={"revision": weights.revision},  # looked for on the main branch otherwise
             dtype=getattr(torch, dtype),
             attn_implementation=attention_name(settings.attention, device, dtype, masked=masked),
             trust_remote_code=settings.trust_remote_code,

@@ -1,0 +1,58 @@
+"""Weights and templates from a Hub: one commit for all files, recorded, and loaded again though the branch moved."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hub_server import Hub, serving
+from tiny_model import tiny_run, tiny_settings, tiny_tokenizer, write_weights
+
+OLD, NEW, CHAT_OLD, CHAT_NEW = "a" * 40, "b" * 40, "c" * 40, "d" * 40
+STEPS = "training.max_steps=2"
+
+
+def verb(hub: Hub, home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Call rag-ft in a process of its own that knows no other Hub."""
+    variables = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "NO_PROXY": "*"}
+    variables = {name: value for name, value in variables.items() if name.lower() not in ("http_proxy", "https_proxy")}
+    command = [sys.executable, "-m", "rag_ft", *map(str, arguments)]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+
+def chat_model(folder: Path, template: str) -> Path:
+    tiny_tokenizer(template).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return folder
+
+
+def test_a_branch_that_moves_after_training_does_not_change_what_is_evaluated(built_data: Path, tmp_path: Path) -> None:
+    weights = {OLD: write_weights(tmp_path / "old"), NEW: write_weights(tmp_path / "new", seed=1)}
+    chats = {CHAT_OLD: chat_model(tmp_path / "c1", "llama3"), CHAT_NEW: chat_model(tmp_path / "c2", "mistral")}
+    hub = Hub({"org/base": weights, "org/chat": chats}, {"org/base": OLD, "org/chat": CHAT_OLD})
+    changed = {**tiny_settings(Path("x"))["model"], "weights": "org/base", "chat_template": "org/chat"}
+    recipe = tiny_run(tmp_path / "run", Path("org/base"), built_data, model=changed)
+    run = tmp_path / "run/runs/tiny"
+    with serving(hub):
+        done = verb(hub, tmp_path / "home", "train", recipe, STEPS)
+        assert done.returncode == 0, done.stdout + done.stderr
+        summary = json.loads((run / "training/summary.json").read_text())
+        assert (summary["revision"], summary["chat_template_revision"]) == (OLD, CHAT_OLD)
+        assert summary["weights_identity"] == f"org/base@{OLD}"
+        files = [line for line in hub.asked if "/resolve/" in line]
+        assert files
+        # PEFT asks whether there is a config.json, of no commit, and reads nothing
+        files = [line for line in files if line != "HEAD /org/base/resolve/main/config.json"]
+        assert [line for line in files if f"/resolve/{OLD}/" not in line and f"/resolve/{CHAT_OLD}/" not in line] == []
+
+        hub.main.update({"org/base": NEW, "org/chat": CHAT_NEW})
+        hub.asked.clear()
+        done = verb(hub, tmp_path / "another home", "evaluate", recipe, STEPS, "--limit", "1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        asked = " ".join(hub.asked)
+        assert f"/org/base/resolve/{OLD}/model.safetensors" in asked
+        assert f"/resolve/{NEW}/" not in asked
+        assert f"/resolve/{CHAT_NEW}/" not in asked
