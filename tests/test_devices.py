@@ -314,10 +314,13 @@ def test_two_processes_interrupted_and_resumed_train_what_one_does(
     assert torch.allclose(logits(tiny_weights, run), logits(tiny_weights, alone), atol=1e-3)
 
 
-def test_a_mistake_that_all_processes_see_is_said_once(make_run: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cpu", "single"])
+def test_a_mistake_that_all_processes_see_is_said_once(
+    make_run: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
     recipe = make_run(tmp_path)
     shutil.rmtree(tmp_path / "runs" / "tiny" / "data")
-    code, output = ended("-m", "rag_ft", "train", recipe, "--accelerate", "cpu")
+    code, output = ended("-m", "rag_ft", "train", recipe, "--accelerate", name)
     assert code == 2, output
     assert output.count("error: ") == 1
     assert "rag-ft build" in output
