@@ -24,9 +24,27 @@ _NEEDED = ("", "train")  # extras without which no adapter can be trained
 _EXTRAS = {
     "": "rag-ft itself",
     "train": "training",
+    "quantisation": "quantisation",
     "quickstart": "embedded weights",
     "tracking": "trackers",
     "trackio": "another tracker",
+}
+# Which bits of the base weights go with which devices (rag_ft/training/devices.py refuses the others).
+_QUANTISED = {
+    "int8": {
+        "CPU": "slow, for trying out",
+        "one GPU": "yes",
+        "several, ddp or zero2": "yes, with all weights on each GPU",
+        "several, fsdp2": "no: it cannot share 8-bit weights out, take nf4",
+        "several, zero3": "no: it cannot share quantised weights out",
+    },
+    "nf4": {
+        "CPU": "slow, for trying out",
+        "one GPU": "yes",
+        "several, ddp or zero2": "yes, with all weights on each GPU",
+        "several, fsdp2": "yes: --accelerate fsdp2_qlora",
+        "several, zero3": "no: it cannot share quantised weights out",
+    },
 }
 
 
@@ -56,9 +74,11 @@ def run(
     healthy = all(check.state in ("ok", "absent") for check in checks)
     if as_json:
         report = {"healthy": healthy, "machine": machine, "checks": [asdict(check) for check in checks]}
+        report["model.quantisation.kind"] = _QUANTISED
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         typer.echo(_table(machine, checks))
+        typer.echo("\n".join(_combinations()))
         typer.echo("\neverything that training needs is here" if healthy else "\ntraining cannot work: see fix above")
     return 0 if healthy else 1
 
@@ -69,6 +89,14 @@ def _table(machine: dict[str, str], checks: list[Check]) -> str:
         own = [check for check in checks if check.part == part]
         lines += ["", f"{part}: {_verdict(own)}", *(line for check in own for line in _lines(check))]
     return "\n".join(lines)
+
+
+def _combinations() -> Iterator[str]:
+    """Yield the table of quantised base weights and devices."""
+    yield "\nmodel.quantisation.kind by device:"
+    for kind, devices in _QUANTISED.items():
+        for device, answer in devices.items():
+            yield f"  {kind:<9}{device:<26}{answer}"
 
 
 def _verdict(checks: list[Check]) -> str:
