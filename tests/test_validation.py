@@ -131,7 +131,7 @@ def job_of(tmp_path: Path, tiny_weights: Path, **changes: Any) -> Job:
     told = {"recipe": recipe, "run": RunFolder(tmp_path / "run"), "encoder": encoder(style="answer")}
     for name, value in told.items():
         object.__setattr__(job, name, value)
-    return job  # type: ignore[no-any-return]
+    return job
 
 
 def written(model: Any, job: Job, asked: Pool) -> str:

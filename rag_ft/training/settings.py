@@ -55,7 +55,7 @@ class ValidationSettings(Settings):
     keep_best: Literal["loss", "accuracy"] | None = None
     """Keep the checkpoint that is best by this instead of the last."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many validations without a better one; null never stops early."""
+    """Stop after this many validations in a row without a better one (`keep_best` says by what); null never does."""
 
 
 class TrainingSettings(Settings):
@@ -98,7 +98,8 @@ class TrainingSettings(Settings):
     save_steps: Annotated[int, Field(ge=1)] = 50
     """Optimizer steps between checkpoints; a run that was stopped goes on from the last."""
     resume: str = "auto"
-    """Where to go on: `auto` takes the last complete checkpoint, `never` starts anew, else the path of a checkpoint."""
+    """Where to go on: `auto` takes the last complete checkpoint, `never` starts anew and moves older ones aside, else
+    the path of a checkpoint, of which a copy is gone on from."""
     report_to: tuple[str, ...] = ()
     """Trackers: wandb, trackio, tensorboard. metrics.jsonl is always written."""
     trainer: dict[str, Any] = {}
