@@ -198,12 +198,13 @@ def test_pissa_begins_at_the_largest_singular_values(tmp_path: Path) -> None:
     torch.testing.assert_close(inside.get_base_layer().weight, original - largest, rtol=0, atol=1e-5)
 
 
-def test_pissa_is_refused_where_no_process_holds_whole_weights(
-    tiny_llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lora", [{"initialisation": "pissa"}, {"train_embeddings": True}])
+def test_what_needs_whole_weights_is_refused_where_no_process_holds_them(
+    tiny_llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    settings = ModelSettings(lora=LoraSettings(initialisation="pissa"))
-    with pytest.raises(RagFtError, match="launcher shares them out .* or launch with --accelerate ddp"):
+    settings = ModelSettings(lora=LoraSettings.model_validate(lora))
+    with pytest.raises(RagFtError, match=f"model.lora.{next(iter(lora))}=.* or launch with --accelerate ddp"):
         trainable(tiny_llama, settings, None, tmp_path)
 
 

@@ -11,6 +11,7 @@ from data_builders.errors import RagFtError
 from rag_ft.models.adapters import remember_start
 from rag_ft.models.initialise import FACTORS, FACTORS_FILE, start_at_principal_components, start_at_quantisation_error
 from rag_ft.models.settings import LoraSettings, ModelSettings
+from rag_ft.models.sharding import sharding
 
 
 def trainable(model: Any, settings: ModelSettings, start: str | None, folder: Path) -> Any:
@@ -136,6 +137,11 @@ def _check_targets(model: Any, wanted: Sequence[str]) -> None:
 
 def _embeddings(model: Any) -> dict[str, Any]:
     """Return the fields of LoraConfig that train input embeddings and output layer in full."""
+    if sharding():  # accelerate 1.15 and DeepSpeed 0.19 lose track of weights that PEFT has tied
+        raise RagFtError(
+            "model.lora.train_embeddings=true does not go with a launcher that shares weights out between processes. "
+            "Set it to false, or launch with --accelerate ddp."
+        )
     tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
     wanted = [model.get_input_embeddings(), *([] if tied else [model.get_output_embeddings()])]
     names = [name for name, module in model.named_modules() if any(module is one for one in wanted)]
