@@ -9,7 +9,7 @@ from typing import Any
 from data_builders.errors import RagFtError
 from data_builders.progress import quiet_transformers
 from rag_ft.models.failures import loading
-from rag_ft.models.settings import ModelSettings
+from rag_ft.models.settings import OWN_TEMPLATES, ModelSettings
 from rag_ft.prompting.frame import ChatFrame, chat_frame
 from rag_ft.prompting.neutralise import control_tokens
 
@@ -25,7 +25,7 @@ _PLAIN = (
     "{% elif message['role'] == 'user' %}Request:\n{{ message['content'] }}\n\nReply:\n"
     "{% else %}{{ message['content'] }}{{ eos_token }}\n\n{% endif %}{% endfor %}"
 )
-TEMPLATES = {"chatml": _CHATML, "plain": _PLAIN}
+TEMPLATES = dict(zip(OWN_TEMPLATES, (_CHATML, _PLAIN), strict=True))
 _LIKE_A_TOKEN = re.compile(r"<\|[^|<>{}\s]+\|>|<(?:start|end)_of_turn>|\[/?INST\]")
 _PLAIN_INSTEAD = "Set model.chat_template=plain, which needs no token of its own."
 

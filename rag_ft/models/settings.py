@@ -9,6 +9,8 @@ from pydantic import Field
 from data_builders.settings import Settings
 from rag_ft.prompting.settings import PromptSettings
 
+OWN_TEMPLATES = ("chatml", "plain")  # rag_ft/models/chat_templates.py
+
 
 class LoraSettings(Settings):
     """A low-rank adapter (arXiv 2106.09685) through PEFT."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rag_ft.models.chat_templates import TEMPLATES
-from rag_ft.models.settings import LoraSettings
+from rag_ft.models.settings import OWN_TEMPLATES, LoraSettings
 from rag_ft.recipe.problems import nearest, shown, suggestion
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
@@ -139,10 +138,10 @@ _ROPE_ALWAYS = ("rope_theta", "partial_rotary_factor", "original_max_position_em
 def chat_template_can_be_found(recipe: Recipe) -> str | None:
     """One of ours, a Jinja file, a folder or a Hub id."""
     choice = recipe.model.chat_template
-    if choice is None or choice in TEMPLATES or choice.endswith(".jinja") or "/" in choice or Path(choice).is_dir():
+    if choice is None or choice in OWN_TEMPLATES or choice.endswith(".jinja") or "/" in choice or Path(choice).is_dir():
         return None
-    names = ", ".join(TEMPLATES)
-    near = nearest(choice, TEMPLATES)
+    names = ", ".join(OWN_TEMPLATES)
+    near = nearest(choice, OWN_TEMPLATES)
     return f'"{choice}" is no template: ' + (
         f"did you mean {near}?" if near else f"write {names}, a .jinja file, or the folder or Hub id of a model."
     )
