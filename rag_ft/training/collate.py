@@ -120,21 +120,6 @@ def model_inputs(
     return inputs | {"attention_mask": dense_mask(batch["rows"], batch["questions"], dtype)}
 
 
-def shared_attention(lengths: torch.Tensor, tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the additive mask [rows, 1, tokens, tokens] and positions [rows, tokens] of shared contexts.
-
-    `lengths` [rows, segments] is as in TokenRow: the shared prompt, then each question with its label.
-    """
-    import torch
-
-    rows = [{"input_ids": [PADDING] * sum(each), "labels": [], "lengths": each} for each in lengths.tolist()]
-    positions = _padded([_positions([row]) for row in rows], 0)
-    questions = torch.tensor(_padded([_question_numbers([row]) for row in rows], 0))
-    numbers = torch.tensor(_padded([_row_numbers([row]) for row in rows], NO_ROW))
-    mask = dense_mask(numbers.to(lengths.device), questions.to(lengths.device), dtype)
-    return mask, torch.tensor(positions, device=lengths.device)
-
-
 def dense_mask(rows: torch.Tensor, questions: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     """Return the additive mask [sequences, 1, tokens, tokens] of rows and questions, both [sequences, tokens].
 

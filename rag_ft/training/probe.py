@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rag_ft.training.collate import shared_attention
+from rag_ft.training.collate import Collator, model_inputs
+from rag_ft.training.rows import IGNORED
 
 if TYPE_CHECKING:
     import torch
@@ -28,21 +29,29 @@ def honours_masks(model: Any) -> bool:
     import torch
 
     weight = model.get_input_embeddings().weight
-    ids = (torch.arange(sum(LENGTHS), device=weight.device) * 7919 + 11) % weight.shape[0]
-    lengths = torch.tensor([LENGTHS], device=weight.device)
-    mask, positions = shared_attention(lengths, len(ids), weight.dtype)
-    alone = torch.cat([ids[: LENGTHS[0]], ids[-LENGTHS[2] :]])
     half = weight.dtype != torch.float32
+    ids = [(number * 7919 + 11) % len(weight) for number in range(sum(LENGTHS))]
+    inputs = _as_trained(model, ids)
+    places = torch.tensor([[*range(LENGTHS[0]), *range(len(ids) - LENGTHS[2], len(ids))]], device=weight.device)
+    plain = {"attention_mask": torch.ones_like(inputs["input_ids"])}
     with _training_without_dropout(model), torch.no_grad(), torch.autocast(weight.device.type, weight.dtype, half):
-        hidden = _last_logits(model, ids, mask, positions)
-        right = _last_logits(model, alone, torch.ones_like(alone)[None], torch.arange(len(alone), device=ids.device))
-        leaked = _last_logits(model, ids, torch.ones_like(ids)[None], positions)
+        hidden = _last_logits(model, inputs)
+        right = _last_logits(model, {name: inputs[name].gather(1, places) for name in ("input_ids", "position_ids")})
+        leaked = _last_logits(model, inputs | plain)
     return bool((hidden - right).norm() < MOST * (leaked - right).norm())
 
 
-def _last_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    told = {"attention_mask": mask, "position_ids": positions.view(1, -1), "use_cache": False, "logits_to_keep": 1}
-    logits: torch.Tensor = model(input_ids=ids[None], **told).logits
+def _as_trained(model: Any, ids: list[int]) -> dict[str, Any]:
+    """Return a shared context of two questions the way training shows it to this model."""
+    weight = model.get_input_embeddings().weight
+    row = {"input_ids": ids, "labels": [IGNORED] * len(ids), "lengths": list(LENGTHS)}
+    batch = {name: value.to(weight.device) for name, value in Collator()([row]).items()}
+    inputs = model_inputs(batch, getattr(model.config, "_attn_implementation", None), weight.dtype)
+    return {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}
+
+
+def _last_logits(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=1).logits
     return logits[0, -1].float()
 
 
