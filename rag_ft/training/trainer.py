@@ -164,7 +164,7 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
             metrics["num_tokens"] = [self._total_train_tokens]
         else:
             del metrics["num_tokens"]
-        if metrics["mean_token_accuracy"]:
+        if metrics.get("mean_token_accuracy"):
             own = sum(metrics["mean_token_accuracy"]) / len(metrics["mean_token_accuracy"])
             metrics["mean_token_accuracy"] = [self.accelerator.gather(own[None]).mean()]
         for values in metrics.values():
