@@ -120,6 +120,30 @@ def refused(run_verb: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Ca
     return call
 
 
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """Logits of the model as each stage of a training in this process begins and as it ends."""
+    from tuned_runs import logits
+
+    from rag_ft.models.adapters import save_checked
+    from rag_ft.training import assemble, run
+
+    seen: dict[str, list[Any]] = {"begins": [], "ends": []}
+    make_trainer = assemble.make_trainer
+
+    def beginning(job: Any, stage: Any, model: Any, tokens: Any) -> Any:
+        seen["begins"].append(logits(model))
+        return make_trainer(job, stage, model, tokens)
+
+    def ending(model: Any, *arguments: Any, **named: Any) -> str:
+        seen["ends"].append(logits(model))
+        return save_checked(model, *arguments, **named)
+
+    monkeypatch.setattr(assemble, "make_trainer", beginning)
+    monkeypatch.setattr(run, "save_checked", ending)
+    return seen
+
+
 @pytest.fixture(scope="session")
 def packaged_weights(cache: None) -> Any:
     """SmolLM2-135M-Instruct, converted once for the whole suite."""
