@@ -169,7 +169,7 @@ class TestCheck:
         code, out, err = call("check", recipe, "seed=5")
         assert (code, err) == (0, "")
         assert "run folder runs/x, seed 5" in out
-        assert "2 epochs, 1 x 8 rows a step, learning rate 0.0002" in out
+        assert "2 epochs, 1 x 8 rows a step, padded, learning rate 0.0002" in out
         assert "systems: base, base + reordering, tuned" in out
         assert len(out.splitlines()) <= 24
 

@@ -329,7 +329,7 @@ def test_a_mistake_that_all_processes_see_is_said_once(
 
 def test_a_mistake_in_one_process_ends_all_and_is_said_once(make_run: Callable[..., Path], tmp_path: Path) -> None:
     recipe = make_run(tmp_path)
-    launcher = ("-m", "rag_ft.training.agent", "--config_file", shipped_configs()["cpu"], "--main_process_port", "0")
+    launcher = ("-m", "rag_ft.training.elastic", "--config_file", shipped_configs()["cpu"], "--main_process_port", "0")
     code, output = ended(*launcher, HERE / "one_bad_process.py", recipe)
     assert code == 2, output
     assert output.count("error: ") == 1

@@ -61,7 +61,7 @@ def masked(count: int) -> list[int]:
 
 def of_three(folder: Path) -> list[Stage]:
     """The stages of the shipped recipe."""
-    return planned_stages(load_recipe("self_reasoning").training, folder)
+    return planned_stages(load_recipe("methods/self_reasoning").training, folder)
 
 
 # which tokens

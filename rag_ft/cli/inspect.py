@@ -28,7 +28,7 @@ def run(
     from rich.console import Console
 
     from rag_ft.models.load import load_tokenizer
-    from rag_ft.models.weights import resolve_weights
+    from rag_ft.models.weights import resolve_model
     from rag_ft.prompting.encode import Encoder
     from rag_ft.recipe.load import load_recipe
     from rag_ft.training.view import View, legend
@@ -36,7 +36,7 @@ def run(
     loaded = load_recipe(recipe, overrides or ())
     chosen = _stage(loaded, stage)
     _require_data(loaded)
-    weights = resolve_weights(loaded.model.weights, loaded.model.revision)
+    weights = resolve_model(loaded.model, run_folder(loaded).training)
     encoder = Encoder(load_tokenizer(loaded.model, weights), loaded.model.prompt, loaded.model.chat_template_kwargs)
     console = Console(highlight=False, soft_wrap=True)
     if chosen.name:

@@ -24,7 +24,7 @@ def run(
     from rag_ft.cli import report
     from rag_ft.evaluation.run import evaluate
     from rag_ft.memory import give_back
-    from rag_ft.models.weights import resolve_weights
+    from rag_ft.models.weights import resolve_model
     from rag_ft.recipe.load import load_recipe
     from rag_ft.report.terminal import terminal_table
     from rag_ft.runs import open_run, run_folder
@@ -33,7 +33,7 @@ def run(
     began = time.monotonic()
     loaded = load_recipe(recipe, overrides or ())
     from_nothing = not run_folder(loaded).root.exists()
-    resolve_weights(loaded.model.weights, loaded.model.revision)  # a wrong name is said before anything is written
+    resolve_model(loaded.model, run_folder(loaded).training)  # a wrong name is said before anything is written
     folder = open_run(loaded, restart=restart)
     build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
     told = [recipe, *(overrides or ())]

@@ -20,7 +20,7 @@ from rag_ft.training.ranks import processes
 from rag_ft.training.run import Report, train
 
 _WORKER = "rag_ft.train"
-_AGENT = "rag_ft.training.agent"
+_ELASTIC = "rag_ft.training.elastic"
 _CHILD = "RAG_FT_CHILD"  # set in processes started here, which train themselves
 _PATCHED = ("torch", "transformers")
 _INTERRUPTED = 130
@@ -53,7 +53,7 @@ def start_training(
         KeyboardInterrupt: Ctrl-C before training had begun.
     """
     if accelerate is not None:
-        return _supervise([_AGENT, *launch_arguments(find_config(accelerate)), "-m", _WORKER, *told])
+        return _supervise([_ELASTIC, *launch_arguments(find_config(accelerate)), "-m", _WORKER, *told])
     if recipe.training.backend == "unsloth" and _CHILD not in os.environ and (goes_on or _already_imported()):
         return _supervise([_WORKER, *told])
     train(recipe, run, report)
@@ -112,8 +112,8 @@ def _supervise(module_and_arguments: list[str]) -> int:
         env={**os.environ, _CHILD: "1"},
         start_new_session=True,  # the terminal's Ctrl-C comes here alone, and from here to each process once
     )
-    agent = module_and_arguments[0] == _AGENT
-    with _handing_on_signals(process, agent) as signals:
+    elastic = module_and_arguments[0] == _ELASTIC
+    with _handing_on_signals(process, elastic) as signals:
         code = process.wait()
     if signals and code != _INTERRUPTED:
         raise KeyboardInterrupt
@@ -128,13 +128,13 @@ def _supervise(module_and_arguments: list[str]) -> int:
 
 
 @contextmanager
-def _handing_on_signals(process: subprocess.Popen[bytes], agent: bool) -> Iterator[list[int]]:
+def _handing_on_signals(process: subprocess.Popen[bytes], elastic: bool) -> Iterator[list[int]]:
     """Hand a first Ctrl-C to the training processes; end all of them on a second, and when this process is ended."""
     signals: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
         signals.append(number)
-        workers = [] if len(signals) > 1 else _children(process.pid) if agent else [process]
+        workers = [] if len(signals) > 1 else _children(process.pid) if elastic else [process]
         for worker in workers:
             worker.send_signal(signal.SIGINT)
         if not workers:
