@@ -310,3 +310,28 @@ def test_two_processes_share_the_questions(make_run: Callable[..., Path], tmp_pa
     assert len(one) == len(two) == 1
     for key in ("eval_loss", "eval_accuracy", "eval_f1", "eval_abstained"):
         assert two[0][key] == pytest.approx(one[0][key], rel=1e-3)
+
+
+def test_the_best_of_sharded_weights_is_kept(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    from test_devices import spread
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    recipe = make_run(tmp_path, HOT, every=2, questions=3, passages=2, keep_best="loss")
+    told = ["training.learning_rate=30", "training.max_steps=6"]
+    command = [recipe if part == "{recipe}" else part for part in spread("fsdp2", tmp_path)]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), *told],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "runs" / "tiny"
+    best = min(validations(run), key=lambda pair: pair[1])[0]
+    assert best < 6  # else this test would see nothing
+    assert summary_of(run)["kept_step"] == best
+    file = tmp_path / "best.pt"
+    dcp_to_torch_save(run / f"training/checkpoints/checkpoint-{best}/pytorch_model_fsdp_0", file)
+    found = torch.load(file)["model"]
+    whole = {name.replace(".default", ""): tensor for name, tensor in found.items()}
+    assert same(adapter(run / "adapter"), {name: whole[name] for name in adapter(run / "adapter")})

@@ -65,6 +65,8 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()  # each process writes random states of its own
+        if state.best_global_step:  # the trainer misses it where FSDP makes the folder later than it looks for it
+            state.best_model_checkpoint = str(Path(args.output_dir) / f"checkpoint-{state.best_global_step}")
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / ORIGIN, self.origin)
