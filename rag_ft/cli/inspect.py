@@ -31,6 +31,7 @@ def run(
     from rag_ft.models.weights import resolve_model
     from rag_ft.prompting.encode import Encoder
     from rag_ft.recipe.load import load_recipe
+    from rag_ft.runs import run_folder
     from rag_ft.training.view import View, legend
 
     loaded = load_recipe(recipe, overrides or ())
