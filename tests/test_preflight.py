@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from model_shapes import write_shape
 from tiny_model import TEMPLATES, tiny_tokenizer
 from token_rows import encoder, only_stage, row
 
 from data_builders.errors import RagFtError
+from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.settings import PromptSettings
-from rag_ft.training.preflight import preflight
+from rag_ft.recipe.settings import Recipe
+from rag_ft.training import places
+from rag_ft.training.preflight import check_resources, preflight
 from rag_ft.training.rows import encode_row
 
 
@@ -21,7 +26,7 @@ def test_sound_rows_pass_and_every_check_says_so(template: str, tmp_path: Path) 
     one = encoder(template)
     rows = [row(3, [1]), row(4, [0], [1], [3], [])]
     lines = preflight(rows, [encode_row(each, one) for each in rows], one, only_stage(tmp_path))
-    starts = ["labels: ", "end of turn: ", "beginning of sequence: ", "prompt: ", "length: median ", "disk: "]
+    starts = ["labels: ", "end of turn: ", "beginning of sequence: ", "prompt: ", "length: median "]
     assert [next((s for s in starts if line.startswith(s)), line) for line in lines] == starts
 
 
@@ -63,9 +68,50 @@ def test_a_tokenizer_that_reads_joined_text_differently_is_an_error(tmp_path: Pa
         preflight([row(2, [0])], [encode_row(row(2, [0]), one)], one, only_stage(tmp_path))
 
 
-def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small(folder: Path, weights: Path, **model: Any) -> Recipe:
+    return Recipe.model_validate(
+        {"name": "small", "runs_dir": str(folder), "model": {"weights": str(weights), **model}}
+    )
+
+
+def test_disk_and_memory_are_enough_for_a_small_model(tmp_path: Path, tiny_weights: Path) -> None:
+    tokens = [encode_row(row(2, [0]), encoder())]
+    recipe = small(tmp_path, tiny_weights)
+    disk, memory = check_resources(recipe, only_stage(tmp_path), tokens, resolve_weights(str(tiny_weights)))
+    assert disk.startswith("disk: 3 checkpoints of 0.00 GB at most, ")
+    assert memory.startswith("memory: about ")
+
+
+@pytest.mark.parametrize(("told", "each"), [({}, 12), ({"optim": "adamw_8bit"}, 6), ({"optim": "sgd"}, 4)])
+def test_a_full_disk_is_an_error(
+    told: dict[str, str], each: int, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three checkpoints: what is trained in float32, and what the optimizer keeps for it."""
+    trained = 2 * 16 * (2 * 128 + 2 * 96 + 3 * 192)  # rank 16 on the two layers of the tiny Llama
+    need = 3 * trained * each
+    stage, tokens = only_stage(tmp_path), [encode_row(row(1, [0]), encoder())]
+    recipe = small(tmp_path, tiny_weights)
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"trainer": told})})
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**8))
-    one = encoder()
-    with pytest.raises(RagFtError, match=r"only 0\.10 GB are free .* Set runs_dir to another disk"):
-        preflight([row(1, [0])], [encode_row(row(1, [0]), one)], one, only_stage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=need + 1))
+    assert check_resources(recipe, stage, tokens, resolve_weights(str(tiny_weights)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=need - 1))
+    with pytest.raises(RagFtError, match=r"GB are free .* Set runs_dir to another disk, or .*save_total_limit=1"):
+        check_resources(recipe, stage, tokens, resolve_weights(str(tiny_weights)))
+
+
+def test_a_model_far_too_large_is_an_error_before_its_weights_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**12))
+    monkeypatch.setattr(places, "machine_memory", lambda: 16 * 10**9)
+    weights = write_shape(tmp_path / "weights", "mistral-nemo-12b")
+    recipe = small(tmp_path, weights, tuning="full")
+    with pytest.raises(RagFtError, match=r"the training needs about \d+\.\d GB = weights 48\.99 .*: set "):
+        check_memory_of(recipe, weights)
+
+
+def check_memory_of(recipe: Recipe, weights: Path) -> None:
+    tokens = [encode_row(row(1, [0]), encoder())]
+    check_resources(recipe, only_stage(weights), tokens, resolve_weights(str(weights)))

@@ -26,7 +26,7 @@ def run(
     if dry:
         from rag_ft.training.plan import dry_run
 
-        dry_run(loaded, run_folder(loaded), typer.echo)
+        dry_run(loaded, run_folder(loaded), typer.echo, accelerate)
         return 0
     if restart and processes() > 1:
         raise RagFtError(

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from rag_ft.models.load import load_config
+from rag_ft.models.weights import Weights
 from rag_ft.prompting.encode import Encoder
+from rag_ft.recipe.settings import Recipe
 from rag_ft.training.dataset import TrainedRow, row_as_text
+from rag_ft.training.memory_estimate import Demand, NoEstimateError, check_memory
+from rag_ft.training.model_shape import ModelShape, model_shape
+from rag_ft.training.places import place_at_hand
 from rag_ft.training.rows import IGNORED, TokenRow
+from rag_ft.training.stage_plan import checkpoint_bytes, checkpoints_kept, rows_in_memory
 from rag_ft.training.stages import Stage
 
 SAMPLE = 32
@@ -30,7 +37,6 @@ def preflight(rows: Sequence[TrainedRow], tokens: Sequence[TokenRow], encoder: E
         lambda: _one_bos(tokens[:SAMPLE], encoder.tokenizer),
         lambda: _tokenised_as_a_whole(rows[:SAMPLE], tokens, encoder),
         lambda: _longest(tokens),
-        lambda: _disk(stage.folder),
     ]
     return [check() for check in checks]
 
@@ -93,11 +99,37 @@ def _longest(tokens: Sequence[TokenRow]) -> str:
     return f"length: median {lengths[len(lengths) // 2]}, longest {lengths[-1]} tokens"
 
 
-def _disk(folder: Path) -> str:
-    """Two checkpoints of an adapter and its optimizer state fit in a gigabyte for models up to some 8B."""
+def check_resources(recipe: Recipe, stage: Stage, tokens: Sequence[TokenRow], weights: Weights) -> list[str]:
+    """Check disk and memory before the weights are loaded; return a line for each.
+
+    Args:
+        recipe: what is trained.
+        stage: the stage about to begin; its folder is there.
+        tokens: its rows, one at least.
+        weights: the base weights; only their configuration is read.
+
+    Raises:
+        RagFtError: the disk is too full for the checkpoints, or the device much too small.
+    """
+    shape = model_shape(recipe.model, load_config(recipe.model, weights, recipe.training.max_length))
+    demand = Demand(recipe.model, recipe.training, shape, rows_in_memory(tokens), place_at_hand())
+    return [_disk(stage.folder, recipe, shape), _memory(demand)]
+
+
+def _disk(folder: Path, recipe: Recipe, shape: ModelShape) -> str:
+    training = recipe.training
+    kept, each = checkpoints_kept(training), checkpoint_bytes(shape, training) / 1e9
     free = shutil.disk_usage(folder).free / 1e9
-    if free < 1:
+    if free < kept * each:
         raise RagFtError(
-            f"only {free:.2f} GB are free in {folder}; checkpoints need 1 GB. Set runs_dir to another disk."
+            f"only {free:.2f} GB are free in {folder}; {kept} checkpoints of {each:.2f} GB need {kept * each:.2f} GB. "
+            "Set runs_dir to another disk, or training.trainer.save_total_limit=1."
         )
-    return f"disk: {free:.0f} GB free"
+    return f"disk: {kept} checkpoints of {each:.2f} GB at most, {free:.0f} GB free"
+
+
+def _memory(demand: Demand) -> str:
+    try:
+        return check_memory(demand)
+    except NoEstimateError as error:
+        return f"memory: not estimated, since {error}"

@@ -26,7 +26,7 @@ from rag_ft.training.assemble import check_start
 from rag_ft.training.backends import Backend, ModelJob, open_backend
 from rag_ft.training.dataset import TrainingRows, about_rows, needs_data, stage_rows, trained_styles, watched_rows
 from rag_ft.training.devices import gathered_state, prepare_devices
-from rag_ft.training.preflight import preflight
+from rag_ft.training.preflight import check_resources, preflight
 from rag_ft.training.probe import honours_masks
 from rag_ft.training.rows import TokenRow
 from rag_ft.training.stages import Stage, planned_stages
@@ -87,6 +87,8 @@ def _train_stage(job: Job, stage: Stage) -> None:
     watched = watched_rows(recipe, stage, paths["validation"], job.encoder).tokens
     stage.folder.mkdir(parents=True, exist_ok=True)
     for line in (*about_rows(rows), *preflight(rows.rows, rows.tokens, job.encoder, stage)):
+        job.report(f"  {line}")
+    for line in check_resources(recipe, stage, rows.tokens, job.weights):
         job.report(f"  {line}")
     set_seed(recipe.seed)  # a new adapter starts at random
     model = job.backend.model(_model_job(job, stage, rows))
