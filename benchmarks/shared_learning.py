@@ -40,7 +40,7 @@ SEEDS = (1, 2, 3)
 def main() -> None:
     """Train both ways with each seed and write the losses."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=16, help="optimizer steps of ten questions each")
+    parser.add_argument("--steps", type=int, default=10, help="optimizer steps of ten questions each")
     parser.add_argument("--validation", type=int, default=50, help="validation questions")
     steps, held_out = vars(parser.parse_args()).values()
     numbers: dict[str, Any] = {"steps": steps, "questions a step": QUESTIONS, "validation rows": held_out}
@@ -71,6 +71,7 @@ def recipe(folder: Path, way: str, seed: int, steps: int, held_out: int = 0) -> 
             f"seed={seed}",
             f"runs_dir={folder}",
             "data.sources.invented_world.two_hop_share=0",
+            "data.sources.invented_world.words=[20, 25]",
             f"data.sources.invented_world.questions.train={max(1500, 4 * steps * QUESTIONS)}",
             f"data.sources.invented_world.questions.validation={held_out}",
             "data.contexts.passages={kind: fixed, count: 10}",
@@ -79,7 +80,7 @@ def recipe(folder: Path, way: str, seed: int, steps: int, held_out: int = 0) -> 
             f"training.gradient_accumulation={contexts}",
             f"training.max_steps={steps}",
             "training.save_steps=1000",
-            "training.learning_rate=3e-4",
+            "training.learning_rate=1e-3",
         ],
     )
 

@@ -7,6 +7,7 @@ collator, sampler and defaults, whose loss is one of two:
 - "lean loss": logits only where a label follows, which is what TRL's kernel does on a GPU. The fair one for overhead.
 
     python -m benchmarks.training_speed             # writes benchmarks/results/training_speed.json
+    python -m benchmarks.training_speed --questions nq.jsonl.gz   # rows of real questions with passages, kind: jsonl
     python -m benchmarks.training_speed --smoke     # a minute: few short rows, prints only
 """
 
@@ -74,12 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=48, help="training rows of a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the sides take turns")
+    parser.add_argument("--questions", help="JSON Lines with questions and passages; else the invented world")
     parser.add_argument("--smoke", action="store_true", help="few rows of up to 2 passages, one round, no results file")
     told = parser.parse_args()
     count, rounds, most = (8, 1, 2) if told.smoke else (told.rows, told.rounds, 12)
     with tempfile.TemporaryDirectory() as folder:
-        job, rows = prepared(Path(folder), count, most)
+        job, rows = prepared(Path(folder), count, most, told.questions)
         numbers = {
+            "rows of": Path(told.questions).name if told.questions else "the invented world",
             "model": job.weights.reference,
             "dtype": dtype_name(job.recipe.model.dtype),
             "rows of a round": len(rows),
@@ -91,17 +94,20 @@ def main() -> None:
     if told.smoke:
         print(numbers)
     else:
-        write_result("training_speed", numbers, "python -m benchmarks.training_speed")
+        name = Path(told.questions).name if told.questions else ""
+        command = f"python -m benchmarks.training_speed --rows {told.rows} --rounds {told.rounds}"
+        write_result("training_speed", numbers, f"{command} --questions {name}" if name else command)
 
 
-def prepared(folder: Path, count: int, most: int) -> tuple[Job, list[TokenRow]]:
+def prepared(folder: Path, count: int, most: int, questions: str | None) -> tuple[Job, list[TokenRow]]:
     """Return what a training needs and `count` rows of 1 to `most` passages."""
+    world = f"{{kind: invented_world, questions: {{train: {4 * count}, validation: 0, test: 80}}, two_hop_share: 0}}"
+    real = f"{{kind: jsonl, path: {{train: {questions}}}}}"
     overrides = [
         f"data.contexts.passages={{kind: range, low: 1, high: {most}}}",
         "data.contexts.questions_per_context=1",
         f"data.contexts.contexts={{train: {2 * count}}}",
-        f"data.sources.invented_world.questions={{train: {4 * count}, validation: 0, test: 80}}",
-        "data.sources.invented_world.two_hop_share=0",
+        f"data.sources={{questions: {real if questions else world}}}",
         f"runs_dir={folder}",
     ]
     recipe = load_recipe("quickstart", overrides)
