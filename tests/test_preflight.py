@@ -115,3 +115,10 @@ def test_a_model_far_too_large_is_an_error_before_its_weights_are_loaded(
 def check_memory_of(recipe: Recipe, weights: Path) -> None:
     tokens = [encode_row(row(1, [0]), encoder())]
     check_resources(recipe, only_stage(weights), tokens, resolve_weights(str(weights)))
+
+
+def test_what_cannot_be_estimated_is_left_to_who_loads_the_model(tmp_path: Path, tiny_weights: Path) -> None:
+    recipe = small(tmp_path, tiny_weights, lora={"target_modules": "qkv"})
+    tokens = [encode_row(row(1, [0]), encoder())]
+    (line,) = check_resources(recipe, only_stage(tmp_path), tokens, resolve_weights(str(tiny_weights)))
+    assert line.startswith("memory and disk: not estimated, since model.lora.target_modules")

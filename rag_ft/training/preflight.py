@@ -111,7 +111,10 @@ def check_resources(recipe: Recipe, stage: Stage, tokens: Sequence[TokenRow], we
     Raises:
         RagFtError: the disk is too full for the checkpoints, or the device much too small.
     """
-    shape = model_shape(recipe.model, load_config(recipe.model, weights, recipe.training.max_length))
+    try:
+        shape = model_shape(recipe.model, load_config(recipe.model, weights))
+    except RagFtError as error:  # whoever loads the model says it better, if it cannot be loaded
+        return [f"memory and disk: not estimated, since {error}"]
     demand = Demand(recipe.model, recipe.training, shape, rows_in_memory(tokens), place_at_hand())
     return [_disk(stage.folder, recipe, shape), _memory(demand)]
 
