@@ -151,6 +151,27 @@ def test_prompt_and_target_are_the_ids_of_the_full_conversation(template: str, s
     assert not set(whole[len(prompt) + len(target) :]) & set(one.end)
 
 
+# As Mistral Nemo's: the system text stands with the last question, and is dropped once that is answered.
+FORGETS_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set turns = messages[1:] %}"
+    "{% else %}{% set turns = messages %}{% endif %}{{ bos_token }}{% for m in turns %}{% if m.role == 'user' %}"
+    "[INST]{% if loop.last and system is defined %}{{ system + '\\n\\n' }}{% endif %}{{ m.content }}[/INST]"
+    "{% else %}{{ m.content + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def test_system_text_that_a_template_would_forget_goes_with_the_user() -> None:
+    tokenizer = tiny_tokenizer("mistral")
+    tokenizer.chat_template = FORGETS_SYSTEM
+    one = Encoder(tokenizer, PromptSettings(style="answer"), {})
+    messages = one.messages(QUESTION, PASSAGES)
+    assert [message["role"] for message in messages] == ["user"]
+    assert messages[0]["content"].startswith(one.system_text())
+    answered = [*messages, {"role": "assistant", "content": "1801"}]
+    whole = list(one.tokenise(tokenizer.apply_chat_template(answered, tokenize=False)))
+    assert whole == flat(one.prompt(QUESTION, PASSAGES)) + target_ids(one)
+
+
 def test_prompts_of_a_sweep_begin_with_the_same_segments(encoders: dict[str, Encoder]) -> None:
     for one in encoders.values():
         short, long = one.prompt(QUESTION, PASSAGES[:1]), one.prompt(QUESTION, PASSAGES)

@@ -15,7 +15,8 @@ class ChatFrame:
     """The fixed text of a chat prompt.
 
     `before + SYSTEM + between + USER + tail` is the prompt with the generation prompt at its end;
-    `lead + ASSISTANT + end` continues it. Without a system role the system text is put in front of the user's.
+    `lead + ASSISTANT + end` continues it. Without a system role, or with one
+    that is forgotten in the next turn, the system text is put in front of the user's.
     """
 
     before: str
@@ -74,7 +75,8 @@ def _render(tokenizer: Any, template_kwargs: dict[str, Any]) -> tuple[str, str, 
         prompt, full = both({"role": "system", "content": _SYSTEM}, user)
     except Exception:  # a template says in its own words, with its own exception, that it knows no system role
         return (*both(user), False)
-    if prompt.count(_SYSTEM) == 1 and prompt.index(_SYSTEM) < prompt.index(_USER):
+    # Mistral Nemo's writes the system text with the last question and drops it once that is answered.
+    if prompt.count(_SYSTEM) == full.count(_SYSTEM) == 1 and prompt.index(_SYSTEM) < prompt.index(_USER):
         return prompt, full, True
     return (*both(user), False)
 
