@@ -15,7 +15,7 @@ from token_rows import encoder, row
 
 from data_builders.errors import RagFtError
 from rag_ft.training.batches import BatchPlan, best_fit_bins, consecutive_bins, epoch_batches
-from rag_ft.training.rows import IGNORED, encode_row
+from rag_ft.training.rows import IGNORED, TokenRow, encode_row
 from rag_ft.training.settings import TrainingSettings
 from rag_ft.training.trainer import _summed_loss, recomputes, require_liger
 
@@ -150,6 +150,42 @@ def test_grouped_and_joined_rows_train_as_one_row_at_a_time_does(tiny_weights: P
     assert len(curves[0]) == 4
     for curve in curves[1:]:
         assert curve == pytest.approx(curves[0], rel=1e-5)
+
+
+def mixed_rows() -> list[TokenRow]:
+    """Rows with few and with many tokens that carry loss."""
+    one = encoder(), encoder(style="answer")
+    return [encode_row(row(1 + n % 3, [0]), one[n % 2]) for n in range(5)]
+
+
+def test_the_loss_of_the_validation_rows_is_a_mean_over_tokens(tiny_weights: Path, tmp_path: Path) -> None:
+    import datasets
+    from transformers import AutoModelForCausalLM
+
+    rows = mixed_rows()
+    model = AutoModelForCausalLM.from_pretrained(tiny_weights, dtype=torch.float32).eval()
+    total = count = 0.0
+    for each in rows:
+        loss = model(torch.tensor([each.input_ids]), labels=torch.tensor([each.labels])).loss  # by transformers
+        tokens = sum(label != IGNORED for label in each.labels[1:])
+        total, count = total + tokens * loss.item(), count + tokens
+    watched = datasets.Dataset.from_list([each.columns() for each in rows])
+    for batching, batch in [("padded", 1), ("padded", 2), ("padded", 5), ("padding_free", 2), ("padding_free", 3)]:
+        fresh = AutoModelForCausalLM.from_pretrained(tiny_weights, dtype=torch.float32)
+        train = trainer(fresh, tmp_path / f"{batching}{batch}", rows, batching=batching, batch_size=batch)
+        assert train.evaluate(watched)["eval_loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_tokens_count_the_same_in_models_that_know_no_count_of_tokens(tiny_weights: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    curves = []
+    for batch in (1, 4):
+        model = AutoModelForCausalLM.from_pretrained(tiny_weights, dtype=torch.float32)
+        model.accepts_loss_kwargs = False  # as Gemma 3's says
+        step = {"batch_size": batch, "gradient_accumulation": 4 // batch}
+        curves.append(losses(model, tmp_path / str(batch), mixed_rows(), **step))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
 
 
 def test_packed_rows_train_whole_epochs_in_fewer_steps(tiny_weights: Path, tmp_path: Path) -> None:

@@ -52,13 +52,16 @@ def uninterrupted(make_run: Callable[[Path], Path], tmp_path_factory: pytest.Tem
 
 def curve(run: Path) -> list[tuple[Any, ...]]:
     rows = read_metrics(run / "training" / "metrics.jsonl")
-    return [(row["step"], row["loss"], row["grad_norm"], row["learning_rate"]) for row in rows if "loss" in row]
+    names = ("step", "loss", "grad_norm", "learning_rate", "num_tokens")
+    return [tuple(row[name] for name in names) for row in rows if "loss" in row]
 
 
 def same_training(run: Path, other: Path) -> None:
     """Bit by bit: on a CPU the same steps give the same numbers."""
     assert [row[0] for row in curve(run)] == list(range(1, STEPS + 1))
     assert curve(run) == curve(other)
+    whole = read_metrics(run / "training" / "metrics.jsonl")[-1]["train_loss"]
+    assert whole == pytest.approx(sum(row[1] for row in curve(run)) / STEPS)
     one, two = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (run, other))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

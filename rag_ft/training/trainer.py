@@ -110,6 +110,9 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         if joined:
             refuse_mixed_rows(told["model"], settings, told["train_dataset"]["lengths"])
         super().__init__(data_collator=Collator(flat=joined), **told)
+        # Whatever the model's own forward takes (some say no): our loss is divided by the tokens of the whole step.
+        self.model_accepts_loss_kwargs = True
+        self.watched: list[tuple[Any, Any, Any]] = []  # rows, summed loss and tokens of a validation batch
         self.recent_rows: list[tuple[int, Any, Any]] = []  # step, numbers and loss of a forward pass, for LossGuard
         self.plan = BatchPlan(
             batch_size=self.args.per_device_train_batch_size,
@@ -147,6 +150,10 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         attention = getattr(self.model.config, "_attn_implementation", None)
         inputs = model_inputs(inputs, attention, model_dtype(self.model))
         loss, outputs, accuracy = loss_at_labels(model, inputs, num_items_in_batch)
+        if not self.model.training:
+            own = (inputs["labels"][:, 1:] != IGNORED).sum()
+            summed = loss.detach() * (own if num_items_in_batch is None else num_items_in_batch)
+            self.watched.append((numbers, summed, own))
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # the gradient is averaged over processes, the count not
         metrics["mean_token_accuracy"].append(accuracy)
@@ -160,8 +167,7 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
         metrics = self._metrics["train" if self.model.training else "eval"]
         if metrics["num_tokens"]:
             new = self.accelerator.gather(sum(metrics["num_tokens"])).sum()
-            self._total_train_tokens = int(vars(self)["_total_train_tokens"]) + int(new)
-            metrics["num_tokens"] = [self._total_train_tokens]
+            metrics["num_tokens"] = [self._last_logged("num_tokens") + int(new)]
         else:
             del metrics["num_tokens"]
         if metrics.get("mean_token_accuracy"):
@@ -169,15 +175,48 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
             metrics["mean_token_accuracy"] = [self.accelerator.gather(own[None]).mean()]
         for values in metrics.values():
             values[:] = map(float, values)
-        super().log(logs, start_time)
+        super().log(logs if "train_loss" not in logs else self._of_all_sessions(logs), start_time)
+
+    def _last_logged(self, name: str) -> Any:
+        """Return the newest logged value of that name, 0 before the first; a resumed run knows those before it."""
+        return next((log[name] for log in reversed(self.state.log_history) if name in log), 0)
+
+    def _of_all_sessions(self, logs: dict[str, float]) -> dict[str, float]:
+        """Return the last log with the mean loss of all steps.
+
+        The trainer divides what this session has added up, loss and time, by the steps of all sessions.
+        """
+        kept = {name: value for name, value in logs.items() if not name.endswith("_per_second")}
+        losses = [(log["step"], log["loss"]) for log in self.state.log_history if "loss" in log]
+        if losses:
+            before = [0, *(step for step, _ in losses)]
+            summed = sum(loss * (step - last) for last, (step, loss) in zip(before, losses, strict=False))
+            kept["train_loss"] = summed / losses[-1][0]
+        return kept
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the loss of the validation rows, then what `validate` measures, under the same prefix."""
+        self.watched.clear()
         with unchanged_randomness():
             output = super().evaluation_loop(*args, **kwargs)
+            output.metrics["eval_loss"] = self._watched_loss()
             if self.validate is not None:
                 output.metrics.update({f"eval_{name}": value for name, value in self.validate(self.model).items()})
         return output
+
+    def _watched_loss(self) -> float:
+        """Return the mean over all tokens with loss, as in training; the trainer's own is a mean over batches.
+
+        Rows that fill up the last batches of several processes are counted once where a batch is one row.
+        """
+        from accelerate.utils import gather_object
+
+        own = [
+            (tuple(rows.flatten().tolist()) if rows is not None else (number,), float(summed), int(tokens))
+            for number, (rows, summed, tokens) in enumerate(self.watched)
+        ]
+        batches = {rows: (summed, tokens) for rows, summed, tokens in gather_object(own)}
+        return sum(summed for summed, _ in batches.values()) / sum(tokens for _, tokens in batches.values())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing: the card is made of recipe, manifests and scores at the end (rag_ft/export/card.py)."""
