@@ -104,6 +104,11 @@ BROKEN = [
         "take save_only_model out of training.trainer",
     ),
     (
+        "training: {stages: [{name: a}, {name: b, keep_optimizer: true}]}\nmodel: {lora: {initialisation: pissa}}",
+        "training.stages",
+        'stage "b" keeps the optimizer, but with model.lora.initialisation=pissa',
+    ),
+    (
         "training: {stages: [{name: a, epochs: 2}]}\n"
         "data: {contexts: {passages: {kind: curriculum, start: 2, end: 9}}}",
         "training.stages",
@@ -134,6 +139,12 @@ BROKEN = [
         "model: {rope_scaling: {rope_type: yarn, factor: 2, original_max_position_embeddings: 1.5}}",
         "model.rope_scaling",
         "write a whole number",
+    ),
+    ("model: {rope_scaling: {rope_type: yarn, factor: 2, beta_fast: x}}", "model.rope_scaling", 'beta_fast "x" is no'),
+    (
+        "model: {rope_scaling: {rope_type: longrope, short_factor: [1], long_factor: x}}",
+        "model.rope_scaling",
+        'long_factor "x" is no list of numbers above 0',
     ),
     ("model: {chat_template: chatlm}", "model.chat_template", "did you mean chatml?"),
     ("model: {chat_template: zephyr}", "model.chat_template", "write chatml, plain, a .jinja file"),

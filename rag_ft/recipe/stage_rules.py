@@ -86,6 +86,20 @@ def kept_optimizers_are_saved(recipe: Recipe) -> str | None:
     )
 
 
+@rule("training.stages", "model.lora.initialisation")
+def kept_optimizers_fit(recipe: Recipe) -> str | None:
+    """What a PiSSA stage saves is an adapter of twice the rank, and the next stage trains that one."""
+    if recipe.model.lora.initialisation != "pissa":
+        return None
+    name = next((stage.name for stage in recipe.training.stages if stage.keep_optimizer), None)
+    if name is None:
+        return None
+    return (
+        f'stage "{name}" keeps the optimizer, but with model.lora.initialisation=pissa the second stage has twice the '
+        "rank of the first: remove keep_optimizer, or set model.lora.initialisation=zero."
+    )
+
+
 @rule("training.stages", "data.contexts.passages")
 def stages_run_a_curriculum_once(recipe: Recipe) -> str | None:
     """A second epoch over the same rows would start the curriculum again."""

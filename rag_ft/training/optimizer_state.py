@@ -9,7 +9,8 @@ from transformers import TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME
 
 from data_builders.errors import RagFtError
-from rag_ft.training.checkpoints import last_checkpoint
+from rag_ft.runs import read_json
+from rag_ft.training.checkpoints import is_complete, last_checkpoint
 from rag_ft.training.stages import Stage
 
 
@@ -43,14 +44,16 @@ def keep_optimizer(trainer: Any, stage: Stage) -> None:
 
 
 def take_over(optimizer: Any, before: Stage) -> None:
-    """Load the moments of the last checkpoint of a stage; learning rate and weight decay stay the optimizer's own.
+    """Load the moments that belong to the weights a stage has left, those of its best checkpoint where it is kept.
+
+    Learning rate and weight decay stay the optimizer's own.
 
     Raises:
         RagFtError: there is no checkpoint with a state, or it is of other trainable parameters.
     """
     import torch
 
-    checkpoint = last_checkpoint(before.checkpoints)
+    checkpoint = _kept_checkpoint(before)
     file = (checkpoint or Path(before.checkpoints)) / OPTIMIZER_NAME
     if not file.is_file():
         raise RagFtError(
@@ -65,6 +68,12 @@ def take_over(optimizer: Any, before: Stage) -> None:
             "keep_optimizer: false in training.stages."
         )
     optimizer.load_state_dict({"state": saved["state"], "param_groups": now["param_groups"]})
+
+
+def _kept_checkpoint(stage: Stage) -> Path | None:
+    kept = read_json(stage.summary, "rag-ft train RECIPE --restart").get("kept_step") if stage.summary.is_file() else 0
+    best = stage.checkpoints / f"checkpoint-{kept}"
+    return best if is_complete(best) else last_checkpoint(stage.checkpoints)
 
 
 def _fits(saved: dict[str, Any], now: dict[str, Any], optimizer: Any) -> bool:
