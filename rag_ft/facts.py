@@ -30,18 +30,33 @@ def training_facts(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         return {}
     summary = read_json(run.training / "summary.json", "rag-ft train RECIPE --restart")
     training = recipe.training
+    packed = training.batching == "packed"
+    own = training.batch_size * training.gradient_accumulation
     return {
         "adapter": _adapter(recipe.model),
         "trainable parameters": summary["trainable_parameters"],
-        "learning rate": training.learning_rate,
-        "rows per step": training.batch_size * training.gradient_accumulation,
-        "contexts": summary["rows"],
-        "questions": summary["questions"],
+        "bins of rows per step" if packed else "rows per step": summary.get("rows_per_step", own),
+        **_phases(summary, training.learning_rate),
         "steps": summary["steps"],
         "last loss": round(summary["loss"], 3),
         "minutes": round(summary["seconds"] / 60, 1),
         "peak memory (GB)": summary["peak_memory_gb"],
     }
+
+
+def _phases(summary: Mapping[str, Any], learning_rate: float) -> dict[str, Any]:
+    """Return learning rate and rows of the training, or of each of its stages with the stage's steps."""
+    stages = summary.get("stages")
+    if not stages:
+        return {"learning rate": summary.get("learning_rate", learning_rate), **_rows(summary)}
+    return {f"stage {each['name']}": {**_phases(each, learning_rate), "steps": each["steps"]} for each in stages}
+
+
+def _rows(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many rows of each kind there were; kinds that were not trained on are left out."""
+    names = {"contexts": "rows", "questions": "questions", "contexts asked for the answer alone": "direct_rows"}
+    names["chat rows"] = "chat_rows"
+    return {name: summary[key] for name, key in names.items() if summary.get(key)}
 
 
 def _adapter(model: ModelSettings) -> str:

@@ -153,6 +153,27 @@ def test_card_facts_come_from_the_resolved_recipe() -> None:
     assert (facts.prompt, facts.export.licence, facts.max_new_tokens) == (PromptSettings(), "apache-2.0", 48)
 
 
+def test_card_of_a_training_on_chat_rows_claims_nothing_about_passages(scores: dict[str, Any]) -> None:
+    recipe = Recipe.model_validate(
+        {"name": "chat", "training": {"chat": {"path": "a", "share": 1}}, "export": {"licence": "mit"}}
+    )
+    facts = card_facts(
+        recipe.model_dump(mode="json"), data={"contexts": 7}, training={"chat rows": 9}, versions={}, command=""
+    )
+    card = model_card(scores, facts)
+    assert "never on passages" in card
+    for untrue in ("trained to stay right", "invented world", "Contexts: 7", "trained with one prompt"):
+        assert untrue not in card
+    assert "- Chat rows: 9" in card
+
+
+def test_card_of_a_hybrid_training_names_both_prompts(scores: dict[str, Any]) -> None:
+    assert "this prompt and, in 30 % of the rows, with the one of style answer" in model_card(
+        scores, replace(FACTS, direct_share=0.3)
+    )
+    assert "trained with one prompt" in model_card(scores, FACTS)
+
+
 def test_card_is_written_with_its_figure(tmp_path: Path, scores: dict[str, Any]) -> None:
     write_card(tmp_path, scores, FACTS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "accuracy.png"]

@@ -16,10 +16,12 @@ from tiny_model import TEMPLATES, tiny_recipe, tiny_run, tiny_settings, tiny_tok
 from token_rows import encoder, only_stage
 
 from data_builders.errors import RagFtError
+from rag_ft.facts import training_facts
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.neutralise import control_tokens
 from rag_ft.prompting.settings import PromptSettings
 from rag_ft.recipe.load import load_recipe
+from rag_ft.runs import RunFolder
 from rag_ft.training.chat import (
     Conversation,
     drawn_conversations,
@@ -321,6 +323,9 @@ def test_chat_rows_alone_train_without_a_build_and_to_a_lower_loss(
     assert len(losses) == 24
     assert sum(losses[-8:]) < 0.5 * sum(losses[:8])
     assert not (tmp_path / "runs/tiny/data").exists()
+    facts = training_facts(load_recipe(recipe), RunFolder(tmp_path / "runs/tiny"))
+    assert facts["chat rows"] == 8
+    assert not {"contexts", "questions"} & facts.keys()
     code, out, err = run_verb("inspect", recipe, "-n", 2)
     assert code == 0, err
     assert re.findall(r"chat\.jsonl:\d+: \d+ tokens, \d+ carry loss", out)

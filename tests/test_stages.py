@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +23,13 @@ from token_rows import asked, encoder, passage, row
 from data_builders.errors import RagFtError
 from data_builders.records import ContextRow
 from data_builders.tables import read_context_rows, write_records
+from rag_ft.facts import training_facts
 from rag_ft.prompting.contract import check_contract, contract_of
 from rag_ft.prompting.render import render_target
 from rag_ft.prompting.settings import PromptSettings
 from rag_ft.recipe.load import load_recipe
 from rag_ft.recipe.stage_rules import WRITTEN
+from rag_ft.runs import RunFolder
 from rag_ft.training.checkpoints import COMPLETE, read_metrics
 from rag_ft.training.dataset import Draw, about_rows, draw_of, drawn_rows, stage_rows, token_rows, watched_rows
 from rag_ft.training.optimizer_state import take_over
@@ -259,6 +262,12 @@ def test_each_stage_has_its_steps_learning_rate_and_checkpoints(uninterrupted: P
     assert summary["steps"] == 36
     assert [stage["name"] for stage in summary["stages"]] == [stage["name"] for stage in GRADUAL]
     assert [stage["rows"] for stage in summary["stages"]] == [12, 12, 12]
+    facts = training_facts(load_recipe(uninterrupted.parent.parent / "tiny.yaml"), RunFolder(uninterrupted))
+    for stage in GRADUAL:
+        found = facts[f"stage {stage['name']}"]
+        assert found == {"learning rate": stage["learning_rate"], "contexts": 12, "questions": 12, "steps": 12}
+    assert not {"learning rate", "contexts"} & facts.keys()
+    assert (facts["steps"], facts["rows per step"]) == (36, 1)
 
 
 def test_a_training_killed_in_its_second_stage_goes_on_there_and_ends_the_same(
@@ -358,6 +367,12 @@ def test_the_moments_carry_over_and_the_learning_rate_does_not(tmp_path: Path) -
     descent(whole, weight, 2, 3)
     descent(new, fresh, 2, 3)
     assert torch.equal(weight, fresh)
+    shutil.copytree(checkpoint, checkpoint.with_name("checkpoint-5"))
+    torch.save(whole.state_dict(), checkpoint.with_name("checkpoint-5") / "optimizer.pt")
+    for kept in (3, 5):  # the best checkpoint is what the stage has left, not the last
+        stage_before(tmp_path).summary.write_text(json.dumps({"kept_step": kept}))
+        take_over(new, stage_before(tmp_path))
+        assert {int(state["step"]) for state in new.state_dict()["state"].values()} == {kept}
     other = torch.nn.Parameter(torch.zeros(2, 3))
     with pytest.raises(RagFtError, match=r"is of other trainable parameters .* Set keep_optimizer: false"):
         take_over(torch.optim.AdamW([other]), stage_before(tmp_path))

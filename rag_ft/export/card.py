@@ -60,6 +60,8 @@ class CardFacts:
         chat_template_kwargs: extra variables of the chat template.
         max_new_tokens: longest answer when it was evaluated.
         full: all weights were trained and saved; there is no adapter.
+        chat_alone: it was trained on chat rows only, without passages; then `data` is what it was evaluated on.
+        direct_share: share of the rows that were asked for the answer alone.
     """
 
     name: str
@@ -76,6 +78,8 @@ class CardFacts:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 48
     full: bool = False
+    chat_alone: bool = False
+    direct_share: float = 0.0
 
     @property
     def what(self) -> str:
@@ -110,7 +114,7 @@ def card_facts(
         command: the command that makes it again.
         revision: commit of the base weights; without it the recipe's.
     """
-    model = recipe["model"]
+    model, chat = recipe["model"], recipe["training"]["chat"]
     return CardFacts(
         name=recipe["name"],
         weights=model["weights"],
@@ -125,6 +129,8 @@ def card_facts(
         versions=versions,
         command=command,
         full=model["tuning"] == "full",
+        chat_alone=chat is not None and chat["share"] == 1,
+        direct_share=recipe["training"]["direct_share"],
     )
 
 
@@ -208,6 +214,8 @@ def _introduction(facts: CardFacts) -> str:
     base = facts.base_model
     of = f"[{base}](https://huggingface.co/{base})" if base else f"`{_local_name(facts.weights)}`"
     it = f"{of}, all of whose weights were fine-tuned" if facts.full else f"A LoRA adapter for {of}"
+    if facts.chat_alone:
+        return f"{it}. It was trained on questions with answers and conversations alone, never on passages."
     return (
         f"{it}. It answers a question from retrieved passages and is trained to stay right as more "
         f"passages are shown, most of which look related but are about something else. {_STYLES[facts.prompt.style]} "
@@ -263,6 +271,8 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def _training_data(facts: CardFacts) -> str:
+    if facts.chat_alone:
+        return "Questions with answers and conversations, without passages. Their number is under Training."
     about = f"Source: `{facts.source}`."
     if facts.source == "invented_world":
         about += " People, places, organisations and works that do not exist, so that no model can know the answers."
@@ -271,15 +281,20 @@ def _training_data(facts: CardFacts) -> str:
 
 def _prompt_contract(facts: CardFacts) -> str:
     lines = fact_lines({"hash": prompt_hash(facts.prompt), **facts.prompt.model_dump(mode="json")})
+    if facts.chat_alone:
+        return f"The {facts.what} was trained on chat rows as they are, and evaluated with this prompt.\n\n{lines}"
+    trained = "one prompt"
+    if facts.direct_share:
+        trained = f"this prompt and, in {100 * facts.direct_share:g} % of the rows, with the one of style answer"
     return (
-        f"The {facts.what} was trained with one prompt, and its results hold for that prompt only. rag-ft refuses to "
-        f"evaluate it with another.\n\n{lines}"
+        f"The {facts.what} was trained with {trained}, and its results hold for that prompt only. rag-ft refuses to "
+        f"evaluate it with one it was not trained with.\n\n{lines}"
     )
 
 
 def _limits(scores: Mapping[str, Any] | None, facts: CardFacts) -> list[str]:
     limits = []
-    if facts.source == "invented_world":
+    if facts.source == "invented_world" and not facts.chat_alone:
         limits.append(
             "Trained on an invented world only, in short English passages made by a program. The results show that it "
             "tells look-alike passages apart there; they do not show how it does on your documents. Evaluate it on "

@@ -25,7 +25,7 @@ from rag_ft.runs import RunFolder, read_json
 from rag_ft.training.assemble import check_start
 from rag_ft.training.backends import Backend, ModelJob, open_backend
 from rag_ft.training.dataset import TrainingRows, about_rows, needs_data, stage_rows, trained_styles, watched_rows
-from rag_ft.training.devices import gathered_state, prepare_devices
+from rag_ft.training.devices import gathered_state, load_whole_again, prepare_devices
 from rag_ft.training.preflight import check_resources, preflight
 from rag_ft.training.probe import honours_masks
 from rag_ft.training.rows import TokenRow
@@ -82,6 +82,7 @@ def _train_stage(job: Job, stage: Stage) -> None:
 
     recipe = job.recipe
     job.report(f"train stage {stage.name}" if stage.name else "train")
+    load_whole_again()
     paths = data_paths(job.run.data).labels
     rows = stage_rows(recipe, stage, paths["train"], job.encoder)
     watched = watched_rows(recipe, stage, paths["validation"], job.encoder).tokens
@@ -145,7 +146,7 @@ def _finish(job: Job, stage: Stage, trainer: Any, summary: dict[str, Any]) -> No
 
 
 def _of_all_stages(job: Job, last: Stage, summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary of the whole training: the last stage's, with steps and seconds of all."""
+    """Return the summary of the whole training: the last stage's, with steps, seconds and peak memory of all."""
     weights = job.weights
     total = {**summary, "weights": weights.reference, "revision": weights.revision}
     total["weights_identity"] = weights.identity
@@ -157,6 +158,7 @@ def _of_all_stages(job: Job, last: Stage, summary: dict[str, Any]) -> dict[str, 
     summaries = [*before, summary]
     names = [stage.name for stage in (*_earlier(last), last)]
     total["stages"] = [{"name": name, **each} for name, each in zip(names, summaries, strict=True)]
+    total["peak_memory_gb"] = max(each["peak_memory_gb"] for each in summaries)
     return total | {name: round(sum(each[name] for each in summaries), 1) for name in _SUMMED}
 
 
@@ -175,5 +177,7 @@ def _summary(trainer: Any, rows: TrainingRows) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "loss": losses[-1] if losses else float("nan"),
         "trainable_parameters": trainable,
+        "learning_rate": trainer.args.learning_rate,
+        "rows_per_step": trainer.plan.step,
         **rows.counts,
     }
