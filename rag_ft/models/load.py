@@ -163,11 +163,11 @@ def attention_name(choice: str, device: str, dtype: str, *, masked: bool = False
 
 
 def dtype_name(choice: str) -> str:
-    """Resolve `auto` to bfloat16 where the machine multiplies it fast, else float32."""
+    """Resolve `auto` to bfloat16 where the machine multiplies it fast, float16 on older GPUs, else float32."""
     import torch
 
     if choice != "auto":
         return choice
     if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"

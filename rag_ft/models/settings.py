@@ -54,8 +54,9 @@ class ModelSettings(Settings):
     revision: str | None = None
     """Hub revision; null takes the newest and the run records which."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the base weights; auto takes bfloat16 where the machine computes it fast, else float32. With
-    `tuning: full` they are kept in float32, 16 bytes a weight with their optimizer, and multiplied in this type."""
+    """Type of the base weights; auto takes bfloat16 where the machine computes it fast, float16 on older GPUs, else
+    float32. With `tuning: full` they are kept in float32, 16 bytes a weight with their optimizer, and multiplied in
+    this type."""
     quantisation: QuantisationSettings = QuantisationSettings()
     """Fewer bits for the base weights, to fit larger models."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
