@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from model_shapes import PUBLISHED, shape_config
 
 from data_builders.errors import RagFtError
@@ -203,7 +204,20 @@ class TestPlaces:
     def test_a_configuration_of_accelerate_says_what_is_shared_out(self, name: str, sharding: str) -> None:
         assert place_at_hand(name).sharding == sharding
 
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+    def test_all_gpus_of_a_machine_are_taken_for_eight_where_there_is_none(self) -> None:
+        assert [place_at_hand(name).processes for name in ("fsdp2", "multi_node", "single")] == [8, 16, 1]
+
     def test_processes_that_are_running_say_so_themselves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WORLD_SIZE", "4")
         monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
         assert (place_at_hand().processes, place_at_hand().sharding) == (4, "weights")
+
+    def test_the_stage_of_zero_is_known_from_a_file_of_deepspeed_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
+        monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+        assert place_at_hand().sharding == "optimizer"
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(tmp_path / "zero.json"))
+        assert place_at_hand().sharding == "weights"

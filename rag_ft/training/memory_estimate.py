@@ -230,8 +230,6 @@ def _logit_bytes(demand: Demand, compute: int) -> float:
     else:
         labelled = sequences * min(tokens, sequences * labelled)  # a column is kept where any row has a label
     logits = min(labelled, sequences * tokens) * demand.shape.vocabulary
-    if demand.training.liger and demand.place.kind == "cuda":  # the fused loss never holds all of them
-        logits = min(logits, CHUNK // 4)
     return logits * 2 * compute + min(logits, CHUNK) * 8
 
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rag_ft.models.sharding import sharding
+
 Sharding = Literal["none", "optimizer", "weights"]
+SUPPOSED = 8
+"""GPUs of a machine, where one without any plans for others."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -75,29 +79,29 @@ def machine_memory() -> int:
 
 
 def _company(accelerate: str | None) -> tuple[int, Sharding]:
-    """Return how many processes train together and what they share out."""
+    """Return how many processes train together and what they share out.
+
+    A configuration that takes all GPUs is planned for SUPPOSED of them where there is none.
+    """
     from rag_ft.training.ranks import processes
 
     if accelerate is None:
-        return processes(), _sharding(_launched())
+        return processes(), _launched()
     import torch
     import yaml
 
     from rag_ft.training.accelerate_configs import find_config
 
     found = find_config(accelerate)
-    count = found.processes or max(1, torch.cuda.device_count()) * found.machines
+    count = found.processes or (torch.cuda.device_count() or SUPPOSED) * found.machines
     return count, _sharding(yaml.safe_load(found.path.read_text(encoding="utf-8")))
 
 
-def _launched() -> dict[str, Any]:
-    """Return what accelerate tells the processes it starts, in the words of its configuration."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
-        return {"distributed_type": "FSDP"}
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("true", "1"):
-        stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-        return {"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": int(stage)}}
-    return {}
+def _launched() -> Sharding:
+    """Return what the processes share out that a launcher has started together with this one."""
+    if sharding():
+        return "weights"
+    return "optimizer" if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true" else "none"
 
 
 def _sharding(config: dict[str, Any]) -> Sharding:
