@@ -153,6 +153,12 @@ def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
         resolve_weights(str(tmp_path))
 
 
+@pytest.mark.parametrize("reference", ["nope/", "/".join(["a" * 97, "b"]), "org/na me"])
+def test_what_is_neither_folder_nor_hub_id_is_refused(reference: str) -> None:
+    with pytest.raises(RagFtError, match=r"no such folder, and no Hub id either\. Give an existing folder"):
+        resolve_weights(reference)
+
+
 def test_a_hub_id_offline_says_how_to_get_online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 

@@ -126,14 +126,19 @@ def _recorded(training: Path) -> dict[str, Any]:
 def _commit(reference: str, revision: str | None, setting: str) -> str:
     """Return the commit that a revision of a model on the Hub is now."""
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    if constants.HF_HUB_OFFLINE:
-        return _commit_in_cache(reference, revision, setting)
     try:
+        if constants.HF_HUB_OFFLINE:
+            return _commit_in_cache(reference, revision, setting)
         return str(HfApi().model_info(reference, revision=revision).sha)
     except OfflineModeIsEnabled:
         return _commit_in_cache(reference, revision, setting)
+    except HFValidationError as error:
+        raise RagFtError(
+            f"{setting}={reference}: no such folder, and no Hub id either. Give an existing folder, or a Hub id as "
+            "organisation/name."
+        ) from error
     except (HfHubHTTPError, OSError) as error:
         raise RagFtError(
             f"{setting}={reference}: the Hub does not give it ({str(error).splitlines()[0]}). Check the name, "
