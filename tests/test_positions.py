@@ -157,3 +157,10 @@ def test_training_and_evaluation_stretch_alike(
     assert {training for training, _ in seen} == {True, False}
     for _, frequencies in seen:
         torch.testing.assert_close(frequencies, torch.tensor(yarn(16.0)), rtol=1e-5, atol=0)
+
+
+def test_longrope_wants_a_factor_for_each_frequency(short: Path) -> None:
+    right = [1.0] * (SIZE // 2)
+    loaded(short, {"rope_type": "longrope", "short_factor": right, "long_factor": right})
+    with pytest.raises(RagFtError, match=rf"long_factor has 1 numbers, .* have {SIZE // 2} frequencies"):
+        loaded(short, {"rope_type": "longrope", "short_factor": right, "long_factor": [1.0]})

@@ -17,7 +17,7 @@ def stretch(config: Any, told: Mapping[str, Any]) -> None:
     Lengths are counted from those the model was pretrained with, even where its own configuration stretches them.
 
     Raises:
-        RagFtError: the model has no rotary positions.
+        RagFtError: the model has no rotary positions, or another number of frequencies.
     """
     text = config.get_text_config()
     before = getattr(text, "rope_parameters", None)
@@ -38,7 +38,20 @@ def stretch(config: Any, told: Mapping[str, Any]) -> None:
         del scaled["original_max_position_embeddings"]
     # dynamic scaling begins where the positions known before end, so transformers must be told that number
     text.max_position_embeddings = known if told["rope_type"] == "dynamic" else int(known * told.get("factor", 1))
+    _check_frequencies(text, scaled)
     text.rope_parameters = {**before, _GLOBAL: scaled} if layered else scaled
+
+
+def _check_frequencies(text: Any, scaled: Mapping[str, Any]) -> None:
+    """A list of one factor would be taken for all frequencies, another length fails in the middle of loading."""
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    frequencies = len(range(0, int(head * scaled.get("partial_rotary_factor", 1)), 2))
+    for name in ("short_factor", "long_factor"):
+        if len(scaled.get(name, range(frequencies))) != frequencies:
+            raise RagFtError(
+                f"model.rope_scaling.{name} has {len(scaled[name])} numbers, but this model's positions have "
+                f"{frequencies} frequencies. Write one number for each, as published for the model."
+            )
 
 
 def reach(config: Any) -> int | None:

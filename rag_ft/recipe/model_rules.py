@@ -120,7 +120,23 @@ def positions_are_stretched_in_a_known_way(recipe: Recipe) -> str | None:
     length = told.get("original_max_position_embeddings", 1)
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         return f"original_max_position_embeddings {shown(length)} is no number of tokens: write a whole number."
-    return None
+    return next(filter(None, (_rope_problem(name, value) for name, value in told.items())), None)
+
+
+def _rope_problem(name: str, value: object) -> str | None:
+    """What is wrong with one parameter, which transformers would find out in the middle of its arithmetic."""
+    if name == "rope_type":
+        return None
+    if name == "truncate":
+        return None if isinstance(value, bool) else f"truncate {shown(value)}: write true or false."
+    if name in _ROPE_LISTS:
+        right = isinstance(value, list) and bool(value) and all(map(_is_positive, value))
+        return None if right else f"{name} {shown(value)} is no list of numbers above 0: write one for each frequency."
+    return None if _is_positive(value) else f"{name} {shown(value)} is no number above 0."
+
+
+def _is_positive(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and 0 < value < float("inf")
 
 
 _FACTOR = ("factor",)
@@ -131,6 +147,7 @@ _ROPE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "llama3": (("factor", "low_freq_factor", "high_freq_factor"), ()),
     "longrope": (("short_factor", "long_factor"), ("factor", "attention_factor")),
 }
+_ROPE_LISTS = ("short_factor", "long_factor")
 _ROPE_ALWAYS = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 
 
