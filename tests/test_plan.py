@@ -100,6 +100,19 @@ class TestBeforeTheBuild:
         recipe = tiny_recipe(tmp_path, Path("nobody/nothing"))
         assert "model.weights=nobody/nothing: not in the local Hub cache" in refused("train", recipe, "--dry-run")
 
+    @pytest.mark.parametrize(
+        ("told", "message"),
+        [
+            ("training.trainer={weight_decay: abc}", "training.trainer.weight_decay='abc': trl.SFTConfig wants float"),
+            ("training.trainer={optim: adamw_9bit}", "training.trainer.optim='adamw_9bit': trl.SFTConfig does not"),
+            ("training.resume=nope/checkpoint-3", "training.resume=nope/checkpoint-3 is not a complete checkpoint"),
+        ],
+    )
+    def test_what_training_would_refuse_at_its_start_is_refused(
+        self, told: str, message: str, tmp_path: Path, tiny_weights: Path, refused: Callable[..., str]
+    ) -> None:
+        assert message in refused("train", tiny_recipe(tmp_path, tiny_weights), "--dry-run", told)
+
     @pytest.mark.parametrize("name", SHIPPED)
     def test_every_shipped_recipe_has_a_plan(
         self, name: str, tmp_path: Path, tiny_weights: Path, run_verb: Verb

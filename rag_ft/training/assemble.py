@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rag_ft.models.adapters import naming_a_full_disk
 from rag_ft.models.load import dtype_name
 from rag_ft.models.lora import kept_in_float32
+from rag_ft.models.quantise import quiet_bitsandbytes
 from rag_ft.recipe.settings import Recipe
 from rag_ft.training.devices import anywhere, settle_device
 from rag_ft.training.rows import TokenRow
@@ -29,6 +30,7 @@ def check_start(recipe: Recipe, stages: Sequence[Stage]) -> None:
         RagFtError: a tracker cannot be used, `training.resume` names no checkpoint to go on from, or `training.trainer`
             holds a value that TRL does not take.
     """
+    quiet_bitsandbytes()  # TRL, imported next, imports it
     from rag_ft.training.resume import check_resume
     from rag_ft.training.trackers import check_trackers
     from rag_ft.training.trainer import sft_config

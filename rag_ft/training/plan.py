@@ -15,6 +15,7 @@ from rag_ft.models.weights import Weights, resolve_model
 from rag_ft.prompting.encode import Encoder
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder
+from rag_ft.training.assemble import check_start
 from rag_ft.training.dataset import TrainingRows, about_rows, needs_data, stage_rows
 from rag_ft.training.memory_estimate import (
     NEAR,
@@ -69,9 +70,12 @@ def dry_run(recipe: Recipe, run: RunFolder, report: Report, accelerate: str | No
         accelerate: the configuration of accelerate it would be trained under.
 
     Raises:
-        RagFtError: neither weights nor their configuration can be reached, or the rows cannot be trained on.
+        RagFtError: what would stop the training before its first step: neither weights nor their configuration can be
+            reached, a setting that cannot be used, rows that cannot be trained on.
     """
     report(f"plan of {recipe.name} in {run.root}")
+    stages = planned_stages(recipe.training, run.training)
+    check_start(recipe, stages)
     place = place_at_hand(accelerate)
     weights = resolve_model(recipe.model)
     shape = model_shape(recipe.model, load_config(recipe.model, weights, recipe.training.max_length))
@@ -82,7 +86,6 @@ def dry_run(recipe: Recipe, run: RunFolder, report: Report, accelerate: str | No
         report(line)
     if not_built:
         report(f"rows: {not_built}\nTo count them: rag-ft build RECIPE. Until then every row is supposed to be full.")
-    stages = planned_stages(recipe.training, run.training)
     planned = [_stage(plan, stage, report) for stage in stages]
     largest = max((demand for demand, _ in planned), key=lambda demand: demand.rows.longest)
     for line in (*_about_memory(largest), *_about_disk(plan, len(stages)), *_about_time(planned)):
