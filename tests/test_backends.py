@@ -208,7 +208,7 @@ def test_unsloth_is_refused_in_one_of_several_processes(monkeypatch: pytest.Monk
 
 def test_unsloth_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "unsloth", None)
-    with pytest.raises(RagFtError, match=r"not installed\. Install it with `pip install --no-deps unsloth==\S+ uns"):
+    with pytest.raises(RagFtError, match=r"pip install 'rag-ft\[unsloth\]'`.*`pip install --no-deps unsloth==\S+ uns"):
         open_backend("unsloth")
 
 

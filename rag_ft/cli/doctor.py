@@ -29,6 +29,12 @@ _EXTRAS = {
     "tracking": "trackers",
     "trackio": "another tracker",
 }
+_FASTER = (  # what a GPU can use: the package, what for, what to install
+    ("unsloth", "training.backend=unsloth", "rag-ft[unsloth]"),
+    ("liger-kernel", "training.liger=true", "rag-ft[liger]"),
+    ("deepspeed", "--accelerate zero2 or zero3", "rag-ft[deepspeed]"),
+    ("flash-attn", "model.attention=flash_attention_2", "flash-attn"),
+)
 # Which bits of the base weights go with which devices (rag_ft/training/devices.py refuses the others).
 _QUANTISED = {
     "int8": {
@@ -175,12 +181,12 @@ def _accelerators() -> Iterator[Check]:
         yield Check(part, f"CUDA device {index}", "ok", device)
     if not devices:
         yield Check(part, "CUDA", "absent", "no CUDA device: models run on the CPU, which suits the quickstart")
-    for package, purpose in (("unsloth", "faster kernels"), ("flash-attn", "model.attention=flash_attention_2")):
+    for package, purpose, wanted in _FASTER:
         version = _version(package)
         if version:
             yield Check(part, package, "ok", version)
         else:
-            yield Check(part, package, "absent", purpose, f"pip install {package}" if devices else "")
+            yield Check(part, package, "absent", purpose, f'pip install "{wanted}"' if devices else "")
 
 
 def _cuda_devices() -> list[str]:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 ADAPTER_FILE = "adapter_model.safetensors"
 _SAMPLED = 64
-_LEARN = "Raise training.learning_rate or training.epochs, and repeat the command with --restart."
+_LEARN = (
+    "Raise training.learning_rate, training.epochs or training.max_steps (the first step often has a learning rate of "
+    "0, to warm up), and repeat the command with --restart."
+)
 
 
 def saved_weights(folder: Path) -> Path | None:

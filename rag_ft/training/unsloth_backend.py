@@ -58,7 +58,8 @@ def open_unsloth() -> UnslothBackend:
     _refuse_several_processes()
     if importlib.util.find_spec("unsloth") is None or importlib.util.find_spec("unsloth_zoo") is None:
         raise RagFtError(
-            f"training.backend=unsloth: Unsloth is not installed. Install it with `{INSTALL}`, or {OTHERWISE}."
+            "training.backend=unsloth: Unsloth is not installed. Install it with `pip install 'rag-ft[unsloth]'`, on a "
+            f"machine without a GPU with `{INSTALL}`, or {OTHERWISE}."
         )
     if "transformers" in sys.modules and "unsloth" not in sys.modules:
         raise RagFtError(
