@@ -314,6 +314,21 @@ def test_two_processes_interrupted_and_resumed_train_what_one_does(
     assert torch.allclose(logits(tiny_weights, run), logits(tiny_weights, alone), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
+def test_joined_rows_are_trained_in_stages_where_weights_are_shared_out(
+    tiny_weights: Path, built_data: Path, tmp_path: Path, kind: str
+) -> None:
+    skip_without(kind)
+    stages = [{"name": "one", "spans": ["answer"]}, {"name": "two", "spans": ["answer", "end"]}]
+    told = {"batching": "padding_free", "batch_size": 2, "max_steps": 2, "stages": stages}
+    training = {**tiny_settings(tiny_weights)["training"], **told}
+    model = {"weights": str(tiny_weights), "dtype": "bfloat16", "tuning": "full"}
+    recipe = tiny_run(tmp_path, tiny_weights, built_data, training=training, model=model)
+    code, output = ended(*(recipe if part == "{recipe}" else part for part in spread(kind, tmp_path)))
+    assert code == 0, output
+    assert output.count("read back from disk") == 2
+
+
 @pytest.mark.parametrize("name", ["cpu", "single"])
 def test_a_mistake_that_all_processes_see_is_said_once(
     make_run: Callable[..., Path], tmp_path: Path, name: str

@@ -59,6 +59,18 @@ def _load_once(recipe: Recipe) -> None:
         PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=_TIMEOUT_MINUTES))
 
 
+def load_whole_again() -> None:
+    """Let transformers read the weights of a stage as those of the first.
+
+    Once a trainer was made under ZeRO-3, transformers 5.17 would share out whatever is loaded afterwards, and cannot
+    make a model without weights any more; the next trainer tells it anew.
+    """
+    if sharding() == "zero3":
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
+
+
 def settle_device(arguments: Any) -> None:
     """Correct where the trainer thinks it is (transformers 5.17).
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rag_ft.training.collate import Collator, model_inputs
+from rag_ft.training.devices import anywhere
 from rag_ft.training.rows import IGNORED
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def honours_masks(model: Any) -> bool:
 
     Compares its last logits under the mask, alone, and with the other question in view: the first two must lie near
     each other against their distance from the third. Runs in training mode, where some layers drop masks, with every
-    dropout off.
+    dropout off. Every process has to ask: under FSDP the first alone has read the weights, the others hold zeros, and
+    what one finds is true of all.
     """
     import torch
 
@@ -38,7 +40,7 @@ def honours_masks(model: Any) -> bool:
         hidden = _last_logits(model, inputs)
         right = _last_logits(model, {name: inputs[name].gather(1, places) for name in ("input_ids", "position_ids")})
         leaked = _last_logits(model, inputs | plain)
-    return bool((hidden - right).norm() < MOST * (leaked - right).norm())
+    return anywhere(bool((hidden - right).norm() < MOST * (leaked - right).norm()))
 
 
 def _as_trained(model: Any, ids: list[int]) -> dict[str, Any]:
