@@ -19,6 +19,8 @@ from rag_ft.recipe.settings import Recipe
 from rag_ft.training import places
 from rag_ft.training.preflight import check_resources, preflight
 from rag_ft.training.rows import encode_row
+from rag_ft.training.settings import TrainingSettings
+from rag_ft.training.stage_plan import checkpoints_kept
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -122,3 +124,26 @@ def test_what_cannot_be_estimated_is_left_to_who_loads_the_model(tmp_path: Path,
     tokens = [encode_row(row(1, [0]), encoder())]
     (line,) = check_resources(recipe, only_stage(tmp_path), tokens, resolve_weights(str(tiny_weights)))
     assert line.startswith("memory and disk: not estimated, since model.lora.target_modules")
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ({}, 3),
+        ({"trainer": {"save_total_limit": 1}}, 2),
+        ({"trainer": {"save_total_limit": None}}, 3),
+        ({"trainer": {"save_total_limit": 1}, "validation": {"keep_best": "loss"}}, 3),
+    ],
+)
+def test_the_best_checkpoint_needs_room_too(told: dict[str, Any], kept: int) -> None:
+    assert checkpoints_kept(TrainingSettings.model_validate(told)) == kept
+
+
+def test_memory_that_runs_out_is_one_sentence() -> None:
+    import torch
+
+    from rag_ft.training.assemble import naming_full_memory
+
+    match = r"memory ran out \(CUDA out of memory\. Tried\).*training\.batch_size"
+    with pytest.raises(RagFtError, match=match), naming_full_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nmore lines")

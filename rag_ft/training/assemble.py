@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_builders.errors import RagFtError
 from rag_ft.models.adapters import naming_a_full_disk
 from rag_ft.models.load import dtype_name
 from rag_ft.models.lora import kept_in_float32
@@ -96,7 +97,7 @@ def _facts(recipe: Recipe, *, watch: bool, show_bar: bool) -> TrainerFacts:
 
 
 def _arguments(job: Job, stage: Stage, *, watch: bool) -> tuple[Any, int | None]:
-    """Return the configuration of a stage, and how many checkpoints to keep beside the best.
+    """Return the configuration of a stage, and how many checkpoints to keep, the best among them.
 
     Raises:
         RagFtError: validation is asked for, and there are no rows for it.
@@ -157,7 +158,7 @@ def run_trainer(job: Job, stage: Stage, trainer: Any) -> dict[str, Any]:
         job.report(f"  going on from {checkpoint.name}")
         if resume.is_finished(checkpoint):
             _train_no_further(trainer, checkpoint)
-    with _saving_on_interrupt(trainer) as interrupted, naming_a_full_disk(stage.folder):
+    with _saving_on_interrupt(trainer) as interrupted, naming_a_full_disk(stage.folder), naming_full_memory():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
@@ -199,6 +200,21 @@ def _outcome(trainer: Any, stage: Stage) -> dict[str, Any]:
         outcome["kept_step"] = checkpoint_step(Path(state.best_model_checkpoint))
         outcome["best"] = {arguments.metric_for_best_model: state.best_metric}
     return outcome
+
+
+@contextmanager
+def naming_full_memory() -> Iterator[None]:
+    """Turn a device's lack of memory into one sentence."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RagFtError(
+            f"the device's memory ran out ({str(error).splitlines()[0]}). `rag-ft train RECIPE --dry-run` tells what "
+            "needs how much; a lower training.batch_size or training.max_length, training.gradient_checkpointing=true "
+            "and model.quantisation.kind=nf4 need less."
+        ) from error
 
 
 @contextmanager
