@@ -43,7 +43,8 @@ def run(
     scores = evaluate(loaded, folder, typer.echo)
     report.write(loaded, folder, " ".join(["rag-ft run", *told]))
     Console().print(terminal_table(scores))
-    minutes, memory = (time.monotonic() - began) / 60, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    minutes = (time.monotonic() - began) / 60
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     cost = {"from_nothing": from_nothing, "minutes": round(minutes, 2), "peak_memory_gb": round(memory, 2)}
     write_json(folder.root / "cost.json", cost)
     typer.echo(f"done in {minutes:.1f} min, at most {memory:.1f} GB of memory")

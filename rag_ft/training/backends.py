@@ -1,7 +1,7 @@
 """Whose layers compute: a small protocol, and transformers behind it. Unsloth's is in unsloth_backend.py.
 
-A backend loads the weights with what is to be trained on them, and computes the loss of a batch. Rows, labels,
-trainer, checkpoints and the saved adapter are the same for all.
+A backend loads the weights with what is to be trained on them. Rows, labels, loss, trainer, checkpoints and the saved
+adapter are the same for all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ModelJob:
 
 
 class Backend(Protocol):
-    """Loads a model to train and computes the loss of a batch."""
+    """Loads a model to train."""
 
     def model(self, job: ModelJob) -> Any:
         """Return the model, ready to train.

@@ -56,7 +56,7 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, origin: dict[str, Any], limit: int | None) -> None:
-        """Take what the checkpoints are trained from, and how many to keep beside the best; None keeps all."""
+        """Take what the checkpoints are trained from, and how many to keep, the best among them; None keeps all."""
         self.origin = origin
         self.limit = limit
 
@@ -112,8 +112,12 @@ class Sessions(TrainerCallback, ExportableState):  # type: ignore[misc]
 
     @property
     def peak_memory_gb(self) -> float:
-        """Largest resident memory of this process in any session."""
-        return max(self.peak_before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+        """Most memory held in any session: of the GPU by tensors and their cache, without one by this process."""
+        import torch
+
+        if torch.cuda.is_available():
+            return max(self.peak_before, torch.cuda.max_memory_reserved() / 1e9)
+        return max(self.peak_before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""

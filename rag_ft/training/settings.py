@@ -66,7 +66,7 @@ class TrainingSettings(Settings):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over the training rows."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many optimizer steps; null trains all epochs."""
+    """Stop after this many optimizer steps, in each stage that says nothing else; null trains all epochs."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
     batch_size: Annotated[int, Field(ge=1)] = 1

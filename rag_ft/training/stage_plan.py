@@ -94,5 +94,9 @@ def checkpoint_bytes(shape: ModelShape, training: TrainingSettings) -> float:
 
 
 def checkpoints_kept(training: TrainingSettings) -> int:
-    """Return how many checkpoints lie on the disk at once: those kept, and the one being written."""
-    return int(training.trainer.get("save_total_limit", 2)) + 1
+    """Return how many checkpoints lie on the disk at once: those kept, and the one being written.
+
+    Where all are kept (save_total_limit null or 0) there is no such number; two is the least that training needs.
+    """
+    kept = int(training.trainer.get("save_total_limit", 2) or 2)
+    return max(kept, 2 if training.validation.keep_best else 1) + 1
