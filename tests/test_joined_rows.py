@@ -228,6 +228,25 @@ def test_attention_follows_the_device_and_what_rows_need() -> None:
         attention_name("flex_attention", "cpu", "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_caps_on_the_scores_of_attention_are_not_left_out(tmp_path: Path, dtype: str) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from rag_ft.models.load import load_model
+    from rag_ft.models.settings import ModelSettings
+    from rag_ft.models.weights import resolve_weights
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 300, "head_dim": 8}
+    config = Gemma2Config(**sizes, attn_logit_softcapping=0.1, num_attention_heads=4, initializer_range=0.5)
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    weights, ids = resolve_weights(str(tmp_path)), torch.arange(5, 25)[None]
+    told = [ModelSettings(weights=str(tmp_path), dtype=dtype, attention=name) for name in ("auto", "eager")]
+    chosen, eager = (load_model(each, weights, "cpu")(ids).logits for each in told)
+    assert torch.equal(chosen, eager)
+    with pytest.raises(RagFtError, match=r"model.attention=sdpa leaves out the cap.*set it to auto"):
+        load_model(told[0].model_copy(update={"attention": "sdpa"}), weights, "cpu")
+
+
 def test_rows_are_joined_only_where_attention_keeps_them_apart(tiny_llama: Any) -> None:
     from transformers import LlamaConfig, MistralConfig, Qwen3NextConfig
 

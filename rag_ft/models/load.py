@@ -73,7 +73,9 @@ def load_model(
             revision=weights.revision,
             adapter_kwargs={"revision": weights.revision},  # looked for on the main branch otherwise
             dtype=getattr(torch, dtype),
-            attn_implementation=attention_name(settings.attention, device, dtype, masked=masked),
+            attn_implementation=attention_name(
+                settings.attention, device, dtype, masked=masked, capped=caps_scores(config)
+            ),
             trust_remote_code=settings.trust_remote_code,
             use_safetensors=True,
             **({} if quantised is None else {"quantization_config": quantised, "device_map": {"": device}}),
@@ -142,19 +144,30 @@ def best_device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
-def attention_name(choice: str, device: str, dtype: str, *, masked: bool = False) -> str:
+def caps_scores(config: Any) -> bool:
+    """Tell whether a model caps the scores of its attention (Gemma 2)."""
+    return bool(getattr(config.get_text_config(), "attn_logit_softcapping", None))
+
+
+def attention_name(choice: str, device: str, dtype: str, *, masked: bool = False, capped: bool = False) -> str:
     """Resolve `auto` to what is fastest: our blocks for bfloat16 on a CPU, block masks for masked rows on a GPU, else
-    torch's own kernels.
+    torch's own kernels. Where scores are `capped`, these two would leave the caps out in silence: eager then.
 
     Raises:
-        RagFtError: flex_attention on a CPU, where torch cannot train with it.
+        RagFtError: flex_attention on a CPU, where torch cannot train with it; sdpa for a model that caps its scores.
     """
+    if choice == "sdpa" and capped:
+        raise RagFtError(
+            "model.attention=sdpa leaves out the cap that this model puts on its attention's scores: set it to auto."
+        )
     if choice == "flex_attention" and device == "cpu":
         raise RagFtError("model.attention=flex_attention needs a GPU, and this machine has none: set it to auto.")
     if choice != "auto":
         return choice
     if masked and device.startswith("cuda"):
         return "flex_attention"
+    if capped:
+        return "eager"
     if device == "cpu" and dtype == "bfloat16":
         from rag_ft.models import attention
 

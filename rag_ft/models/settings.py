@@ -60,8 +60,8 @@ class ModelSettings(Settings):
     quantisation: QuantisationSettings = QuantisationSettings()
     """Fewer bits for the base weights, to fit larger models."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = "auto"
-    """Attention implementation; auto takes sdpa, block-wise products for bfloat16 on a CPU, and flex_attention on a GPU
-    where rows hold several questions or are packed."""
+    """Attention implementation; auto takes sdpa, block-wise products for bfloat16 on a CPU, flex_attention on a GPU
+    where rows hold several questions or are packed, and else eager for models that cap its scores (Gemma 2)."""
     rope_scaling: dict[str, Any] | None = None
     """Stretch the positions for contexts longer than the model knows, for example {rope_type: yarn, factor: 4.0}."""
     chat_template: str | None = None

@@ -175,22 +175,29 @@ def _gathered_bytes(demand: Demand) -> float:
 
 def _attention(demand: Demand) -> str:
     """Return the implementation to trace: all that keep no scores keep what torch's own does."""
-    from rag_ft.models.load import attention_name
+    from rag_ft.models.load import attention_name, caps_scores
 
-    choice = demand.model.attention
+    choice, capped = demand.model.attention, caps_scores(demand.shape.config)
     if demand.place.kind == "cuda":
-        return "eager" if choice == "eager" else "sdpa"
+        told = attention_name(choice, "cuda", compute_dtype(demand), masked=_masked(demand), capped=capped)
+        return "eager" if told == "eager" else "sdpa"
     if choice in ("eager", "flex_attention"):  # which a CPU does not fuse
         return "eager"
-    return attention_name("auto" if choice == "auto" else "sdpa", "cpu", compute_dtype(demand))
+    told = attention_name(choice, "cpu", compute_dtype(demand), capped=capped)
+    return "sdpa" if "flash" in told else told
+
+
+def _masked(demand: Demand) -> bool:
+    """Tell whether rows stand in one sequence that must not see each other."""
+    training = demand.training
+    return demand.rows.several or (training.batching != "padded" and batch_shape(demand)[1] > demand.rows.longest)
 
 
 def _square(demand: Demand) -> bool:
     """Tell whether attention takes a mask over all pairs of tokens that we make."""
-    rows, training, place = demand.rows, demand.training, demand.place
-    needed = rows.several or (training.batching != "padded" and batch_shape(demand)[1] > rows.longest)
     choice = demand.model.attention
-    return needed and not (choice == "flex_attention" or (choice == "auto" and place.kind == "cuda"))
+    fused = choice == "flex_attention" or (choice == "auto" and demand.place.kind == "cuda")
+    return _masked(demand) and not fused
 
 
 def _activation_bytes(demand: Demand) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 from data_builders.errors import RagFtError
 from data_builders.files import cache_folder
 from data_builders.progress import quiet_transformers
-from rag_ft.models.load import attention_name, dtype_name
+from rag_ft.models.load import attention_name, caps_scores, dtype_name, load_config
 from rag_ft.models.lora import trainable
 from rag_ft.training.backends import ModelJob
 from rag_ft.training.probe import honours_masks
@@ -99,7 +99,8 @@ def _load(job: ModelJob) -> Any:
     dtype, bits = dtype_name(job.settings.dtype), job.settings.quantisation.kind
     told: dict[str, Any] = {"use_gradient_checkpointing": "unsloth" if job.gradient_checkpointing else False}
     if not torch.cuda.is_available():
-        told["attn_implementation"] = attention_name(job.settings.attention, "cpu", dtype)
+        capped = caps_scores(load_config(job.settings, job.weights))
+        told["attn_implementation"] = attention_name(job.settings.attention, "cpu", dtype, capped=capped)
     try:
         with _quiet(), quiet_transformers():
             model, _ = unsloth.FastLanguageModel.from_pretrained(
