@@ -34,7 +34,7 @@ RECIPE: dict[str, Any] = {
             "world": {
                 "kind": "invented_world",
                 "questions": {"train": 600, "validation": 0, "test": 10},
-                "words": [20, 25],
+                "words": [40, 40],
                 "two_hop_share": 0,
             }
         },

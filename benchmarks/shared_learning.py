@@ -40,8 +40,8 @@ SEEDS = (1, 2, 3)
 def main() -> None:
     """Train both ways with each seed and write the losses."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10, help="optimizer steps of ten questions each")
-    parser.add_argument("--validation", type=int, default=50, help="validation questions")
+    parser.add_argument("--steps", type=int, default=8, help="optimizer steps of ten questions each")
+    parser.add_argument("--validation", type=int, default=40, help="validation questions")
     steps, held_out = vars(parser.parse_args()).values()
     numbers: dict[str, Any] = {"steps": steps, "questions a step": QUESTIONS, "validation rows": held_out}
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def recipe(folder: Path, way: str, seed: int, steps: int, held_out: int = 0) -> 
             f"seed={seed}",
             f"runs_dir={folder}",
             "data.sources.invented_world.two_hop_share=0",
-            "data.sources.invented_world.words=[20, 25]",
+            "data.sources.invented_world.words=[40, 40]",
             f"data.sources.invented_world.questions.train={max(1500, 4 * steps * QUESTIONS)}",
             f"data.sources.invented_world.questions.validation={held_out}",
             "data.contexts.passages={kind: fixed, count: 10}",
