@@ -20,6 +20,8 @@ METHODS = [name for name in shipped_recipes() if name.startswith("methods/")]
 # The recipes of one family build what those of the others do: each kind of machine is built once.
 TRAINED = [name for name in MODELS if "gemma" in name] + METHODS
 
+WORLD = "{kind: invented_world, words: [40, 40], questions: {train: 30, validation: 4, test: 8}}"
+
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,7 +46,7 @@ def small(name: str, folder: Path, weights: Path, embedder: Path) -> list[str]:
         "data.contexts.contexts={train: 30}",
         "training.gradient_accumulation=1",
         "training.trainer.optim=adamw_torch",  # paged and 8-bit ones need CUDA
-        "data.sources={invented_world: {kind: invented_world, words: [40, 40], questions: {train: 30, validation: 4, test: 8}}}",
+        f"data.sources={{invented_world: {WORLD}}}",
     ]
     recipe = load_recipe(name)
     dense = [index for index, one in enumerate(recipe.data.retrievers) if one.kind == "dense"]
