@@ -24,7 +24,7 @@ from rag_ft.prompting.neutralise import control_tokens
 from rag_ft.prompting.render import SPAN_NAMES, render_target
 from rag_ft.training.collate import Collator
 from rag_ft.training.dataset import token_rows
-from rag_ft.training.fit import fit_row
+from rag_ft.training.fit import fit_row, show_at_most
 from rag_ft.training.rows import IGNORED, TokenRow, encode_row
 from rag_ft.training.settings import TrainingSettings
 from rag_ft.training.stages import planned_stages
@@ -160,6 +160,9 @@ def test_fitting_keeps_gold_question_target_and_every_index(drawn: Any, share: f
         assert judged == {p.title: f"It is about {p.title}." for p in fitted.row.passages}
         assert one.tokenizer.decode(fitted.tokens.input_ids).count(f"Question: {before.question}") >= 1
         assert len(after.retrieved) == len(fitted.row.passages)
+    if not fitted.dropped_questions:
+        one_by_one = (show_at_most(full, left) for left in range(count, 0, -1))
+        assert fitted.row == next(row for row in one_by_one if len(encode_row(row, one).input_ids) <= limit)
 
 
 def test_more_than_one_row_in_a_hundred_too_long_is_an_error_and_fewer_are_counted(tmp_path: Path) -> None:

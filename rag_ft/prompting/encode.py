@@ -16,6 +16,9 @@ from rag_ft.prompting.settings import PromptSettings, Style
 
 Ids = tuple[int, ...]
 
+CACHED = 50_000
+"""Texts whose ids are kept."""
+
 
 @dataclass(frozen=True)
 class EncodedSpan:
@@ -55,7 +58,7 @@ class Encoder:
 
     def prompt(self, question: str, passages: Sequence[Passage]) -> tuple[Ids, ...]:
         """Return the prompt's segments: head, one for each passage, question with the generation prompt."""
-        return tuple(self._encode(text) for text in self.prompt_texts(question, passages))
+        return self._encode(self.prompt_texts(question, passages))
 
     def prompt_texts(self, question: str, passages: Sequence[Passage]) -> tuple[str, ...]:
         """Return the text of each prompt segment; joined they are what the chat template writes."""
@@ -80,7 +83,9 @@ class Encoder:
         """Return the target's spans, the end-of-turn token last."""
         spans = [Span(span.name, self._neutralise(span.text)) for span in render_target(label, self.settings)]
         spans[0] = replace(spans[0], text=self.frame.lead + spans[0].text)
-        return (*(EncodedSpan(span.name, self._encode(span.text)) for span in spans), EncodedSpan("end", self.end))
+        ids = self._encode([span.text for span in spans])
+        named = [EncodedSpan(span.name, found) for span, found in zip(spans, ids, strict=True)]
+        return (*named, EncodedSpan("end", self.end))
 
     def _rendered(self, question: str, passages: Sequence[Passage]) -> Prompt:
         safe = [
@@ -88,13 +93,15 @@ class Encoder:
         ]
         return render_prompt(self._neutralise(question), safe, self.settings)
 
-    def _encode(self, text: str) -> Ids:
-        found = self._cache.get(text)
-        if found is None:
-            if len(self._cache) > 50_000:
-                self._cache.clear()
-            found = self._cache[text] = self.tokenise(text)
-        return found
+    def _encode(self, texts: Sequence[str]) -> tuple[Ids, ...]:
+        """Tokenise each text by itself, new ones in one call: a call for each costs half as much again."""
+        if len(self._cache) > CACHED:
+            self._cache.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        if new:
+            ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            self._cache.update(zip(new, map(tuple, ids), strict=True))
+        return tuple(self._cache[text] for text in texts)
 
     def tokenise(self, text: str) -> Ids:
         """Tokenise as it stands: the chat template has written every special token there is to be."""
