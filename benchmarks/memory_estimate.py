@@ -110,7 +110,6 @@ def train(model: Any, rows: int, tokens: int, demand: Any) -> float:
     """Take optimizer steps as the trainer does; return the seconds of one, the first left out."""
     import torch
 
-    from rag_ft.memory import give_back
     from rag_ft.training.memory_estimate import compute_dtype, recomputes
     from rag_ft.training.progress import MemoryTrim
     from rag_ft.training.trainer import loss_at_labels
@@ -125,8 +124,8 @@ def train(model: Any, rows: int, tokens: int, demand: Any) -> float:
     ids = torch.randint(1000, 20000, (rows, tokens))
     labels = torch.full_like(ids, -100)
     labels[:, -LABELLED:] = ids[:, -LABELLED:]
-    spent = []
-    for step in range(STEPS):
+    spent, trim = [], MemoryTrim()
+    for _step in range(STEPS):
         began = time.perf_counter()
         with torch.autocast("cpu", compute, enabled=compute != torch.float32):
             loss, _outputs, _accuracy = loss_at_labels(model, {"input_ids": ids, "labels": labels}, None)
@@ -135,8 +134,7 @@ def train(model: Any, rows: int, tokens: int, demand: Any) -> float:
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
         spent.append(time.perf_counter() - began)
-        if step % MemoryTrim.EVERY_STEPS:
-            give_back(collect=False)
+        trim.on_step_end(None, None, None)
     return statistics.median(spent[1:])
 
 
@@ -147,8 +145,9 @@ def peak() -> float:
 
 def now() -> float:
     """Return the memory of this process, in GB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e9
+    from rag_ft.memory import resident_bytes
+
+    return resident_bytes() / 1e9
 
 
 if __name__ == "__main__":

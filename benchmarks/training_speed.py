@@ -1,10 +1,11 @@
 """Rows trained per second: `rag-ft train`'s trainer against a plain TRL script, same rows, same settings, one process.
 
 TRL 1.15 computes its loss in a Triton kernel, which a CPU lacks. So the plain script is an SFTTrainer with TRL's own
-collator, sampler and defaults, whose loss is one of two:
+collator, sampler and defaults, and with logits only where a label follows, which is what TRL's kernel does on a GPU:
 
-- "own loss": the model's, over the logits of every position, which is what a script without Triton gets;
-- "lean loss": logits only where a label follows, which is what TRL's kernel does on a GPU. The fair one for overhead.
+- "plain TRL": the model as transformers loads it, with its default attention: what a script gets;
+- "plain TRL, our attention": what is left between the two is what our trainer, batches and callbacks cost;
+- "plain TRL, model's loss": over the logits of every position, which is what a script without Triton really gets.
 
     python -m benchmarks.training_speed             # writes benchmarks/results/training_speed.json
     python -m benchmarks.training_speed --questions nq.jsonl.gz   # rows of real questions with passages, kind: jsonl
@@ -44,7 +45,7 @@ from rag_ft.training.stages import planned_stages
 from rag_ft.training.trainer import TrainerFacts, sft_config
 
 
-class OwnLoss(SFTTrainer):
+class ModelLoss(SFTTrainer):
     """A plain SFTTrainer with the loss of the model."""
 
     def compute_loss(
@@ -122,19 +123,25 @@ def prepared(folder: Path, count: int, most: int, questions: str | None) -> tupl
 
 
 def compared(job: Job, rows: Sequence[TokenRow], rounds: int, batch: int, accumulation: int) -> dict[str, Any]:
-    """Return rows per second of each side, and ratios as medians over rounds."""
+    """Return rows per second of each side, and ratios as medians over rounds, in which the sides take turns."""
     told = {"batch_size": batch, "gradient_accumulation": accumulation, "epochs": 1, "save_steps": 10**6}
     told |= {"trainer": {"save_strategy": "no", "disable_tqdm": True}}
     training = type(job.recipe.training).model_validate(job.recipe.training.model_dump() | told)
     job = Job(**vars(job) | {"recipe": job.recipe.model_copy(update={"training": training})})
+    plainly = job.recipe.model.model_copy(update={"attention": "sdpa"})
+    usual = Job(**vars(job) | {"recipe": job.recipe.model_copy(update={"model": plainly})})
     sides: dict[str, Callable[[], Any]] = {
         "rag-ft": lambda: ours(job, rows),
-        "plain TRL, lean loss": lambda: plain(LeanLoss, job, rows),
+        "plain TRL": lambda: plain(LeanLoss, usual, rows),
+        "plain TRL, our attention": lambda: plain(LeanLoss, job, rows),
     }
     if batch == 1:  # the logits of four long rows do not fit into 24 GB
-        sides["plain TRL, own loss"] = lambda: plain(OwnLoss, job, rows)
+        sides["plain TRL, model's loss"] = lambda: plain(ModelLoss, usual, rows)
     seconds(sides["rag-ft"], warm_up=True)
-    taken = [{name: seconds(make) for name, make in sides.items()} for _ in range(rounds)]
+    taken = []
+    for number in range(rounds):
+        order = list(sides) if number % 2 == 0 else list(sides)[::-1]
+        taken.append({name: seconds(sides[name]) for name in order})
     rates = {name: round(len(rows) / statistics.median(one[name] for one in taken), 3) for name in sides}
     ratios = {
         f"rag-ft / {name}": round(statistics.median(one[name] / one["rag-ft"] for one in taken), 3)
