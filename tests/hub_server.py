@@ -40,6 +40,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
             parts = self.path.split("?")[0].strip("/").split("/")
             if parts[:2] == ["api", "models"] and parts[4:5] in ([], ["revision"]):
                 return self.about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
+            if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
+                return self.listed("/".join(parts[2:4]), parts[5])
             if parts[2:3] == ["resolve"]:
                 return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
             return self.answer(404, b"")
@@ -49,6 +51,16 @@ def serving(hub: Hub) -> Iterator[Hub]:
             files = [{"rfilename": path.name} for path in hub.models[name][commit].iterdir()] if commit else []
             told = {"id": name, "modelId": name, "sha": commit, "siblings": files}
             self.answer(200 if commit else 404, json.dumps(told).encode(), {"Content-Type": "application/json"})
+
+        def listed(self, name: str, revision: str) -> None:
+            commit = hub.commit(name, revision) if name in hub.models else None
+            paths = hub.models[name][commit].iterdir() if commit else []
+            files = [
+                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": hashlib.sha1().hexdigest()}
+                for path in paths
+                if path.is_file()
+            ]
+            self.answer(200 if commit else 404, json.dumps(files).encode(), {"Content-Type": "application/json"})
 
         def file(self, name: str, revision: str, path: str) -> None:
             commit = hub.commit(name, revision) if name in hub.models else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from test_training import losses, trainer
 from token_rows import encoder, row
 
 from data_builders.errors import RagFtError
+from rag_ft.training.assemble import refuse_a_second_curriculum
 from rag_ft.training.batches import BatchPlan, best_fit_bins, consecutive_bins, epoch_batches
 from rag_ft.training.rows import IGNORED, TokenRow, encode_row
 from rag_ft.training.settings import TrainingSettings
@@ -125,6 +127,15 @@ def test_best_fit_fills_the_fullest_bin_that_has_room() -> None:
     lengths = [1, 5, 8, 3, 7, 2, 4]
     assert best_fit_bins(range(7), lengths, 10) == [(2, 5), (4, 3), (1, 6, 0)]
     assert consecutive_bins(range(7), lengths, 10) == [(0, 1), (2,), (3, 4), (5, 6)]
+
+
+def test_a_curriculum_is_not_begun_again() -> None:
+    plan = BatchPlan(batch_size=2, accumulation=2, ordered=True)
+    refuse_a_second_curriculum(plan, rows=9, max_steps=3)
+    refuse_a_second_curriculum(plan, rows=9, max_steps=-1)
+    refuse_a_second_curriculum(replace(plan, ordered=False), rows=9, max_steps=4)
+    with pytest.raises(RagFtError, match=r"again from its start after 3 steps.*training\.max_steps=3"):
+        refuse_a_second_curriculum(plan, rows=9, max_steps=4)
 
 
 def test_a_packed_curriculum_keeps_its_order() -> None:

@@ -170,7 +170,7 @@ def test_more_than_one_row_in_a_hundred_too_long_is_an_error_and_fewer_are_count
     short = row(1, [0])
     long = replace(short, passages=(replace(short.passages[0], text=short.passages[0].text * 20),))
     limit = len(encode_row(row(2, [0]), one).input_ids)
-    for count, expected in [(99, None), (98, r"1 of 99 rows are longer than training.max_length")]:
+    for count, expected in [(99, None), (98, r"1 of 99 rows of rows.parquet are longer than training.max_length")]:
         rows = [replace(short, id=str(n)) for n in range(count)]
         write_records(tmp_path / "rows.parquet", ContextRow, [*rows, long])
         if expected is None:

@@ -112,7 +112,7 @@ def test_an_adapter_one_cannot_go_on_from_is_refused(
 def test_an_adapter_id_that_the_hub_does_not_give_is_refused(
     make: Make, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    assert "model.adapter=some-one/no-adapter: no such folder, and the Hub does not give it" in refused(
+    assert "model.adapter=some-one/no-adapter: not in the local Hub cache, and HF_HUB_OFFLINE is set" in refused(
         "train", make(tmp_path, {"adapter": "some-one/no-adapter"})
     )
 

@@ -297,7 +297,7 @@ def test_what_needs_validation_questions_says_so(
 def test_two_processes_share_the_questions(make_run: Callable[..., Path], tmp_path: Path, run_verb: Verb) -> None:
     validation = {"every": 2, "questions": 3, "passages": 2}
     spread = make_run(tmp_path / "two", **validation)
-    told = ["training.max_steps=2", "model.lora.dropout=0"]
+    told = ["training.max_steps=2", "model.lora.dropout=0", "training.trainer={per_device_eval_batch_size: 2}"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "rag_ft.train"]
     done = subprocess.run([*command, str(spread), *told], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

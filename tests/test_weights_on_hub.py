@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,25 @@ def test_a_branch_that_moves_after_training_does_not_change_what_is_evaluated(bu
         assert f"/org/base/resolve/{OLD}/model.safetensors" in asked
         assert f"/resolve/{NEW}/" not in asked
         assert f"/resolve/{CHAT_NEW}/" not in asked
+
+
+def test_an_adapter_that_is_gone_on_from_stays_at_its_commit(built_data: Path, tmp_path: Path) -> None:
+    weights = write_weights(tmp_path / "weights")
+    first = tiny_run(tmp_path / "first", weights, built_data)
+    assert subprocess.run([sys.executable, "-m", "rag_ft", "train", first, STEPS], check=False).returncode == 0
+    adapter = tmp_path / "first/runs/tiny/adapter"
+    hub = Hub({"org/adapter": {OLD: adapter, NEW: adapter}}, {"org/adapter": OLD})
+    changed = {**tiny_settings(weights)["model"], "adapter": "org/adapter"}
+    recipe = tiny_run(tmp_path / "second", weights, built_data, model=changed)
+    run = tmp_path / "second/runs/tiny"
+    with serving(hub):
+        for home in ("home", "another home"):
+            done = verb(hub, tmp_path / home, "train", recipe, STEPS)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert json.loads((run / "training/summary.json").read_text())["adapter_revision"] == OLD
+            asked = " ".join(hub.asked)
+            assert f"/org/adapter/resolve/{OLD}/adapter_model.safetensors" in asked
+            assert f"/resolve/{NEW}/" not in asked
+            shutil.rmtree(run / "adapter")
+            hub.main["org/adapter"] = NEW
+            hub.asked.clear()

@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        _say("interrupted: the same command goes on where this one stopped.\n")
+        _say(f"interrupted: {str(interrupt) or 'the same command goes on where this one stopped.'}\n")
         return 130
     except BrokenPipeError:  # the reader, for example `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

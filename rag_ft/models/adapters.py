@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_builders.errors import RagFtError
 from data_builders.files import content_hash, file_hash, write_json
+from data_builders.progress import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ def save_checked(
     shutil.rmtree(temporary, ignore_errors=True)
     save = _save_adapter if isinstance(model, PeftModel) else _save_all_weights
     try:
-        with naming_a_full_disk(folder.parent):
+        with naming_a_full_disk(folder.parent), quiet_transformers():
             summary = save(model, temporary, state)
             finish(temporary)
         shutil.rmtree(folder, ignore_errors=True)

@@ -24,7 +24,7 @@ def trainable(model: Any, settings: ModelSettings, start: str | None, folder: Pa
     Args:
         model: the base weights; with `tuning: full` those of the start.
         settings: the recipe's `model` section.
-        start: folder or Hub id of an adapter to go on from; None makes a new one.
+        start: folder of an adapter to go on from; None makes a new one.
         folder: where what is needed again to resume is kept.
 
     Raises:
@@ -85,14 +85,13 @@ def going_on(model: Any, start: str) -> Any:
 
     Args:
         model: the base weights.
-        start: its folder or Hub id.
+        start: its folder.
     """
     from peft import load_peft_weights, set_peft_model_state_dict
 
     from rag_ft.models.load import load_adapter
-    from rag_ft.models.tuned import adapter_folder
 
-    folder = adapter_folder(start)
+    folder = Path(start)
     adapted = in_float32(load_adapter(model, folder, trainable=True))
     # Embeddings were read into the base's type before they became float32: read again what that rounded.
     set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))

@@ -56,15 +56,15 @@ def in_folder(weights: Weights, folder: Path) -> Weights:
     return replace(weights, reference=str(folder), location=str(folder), revision=None, known_identity=None)
 
 
-def adapter_folder(reference: str) -> Path:
-    """Return the folder of an adapter; one on the Hub is downloaded into the Hub's cache.
+def adapter_folder(reference: str, revision: str | None = None) -> Path:
+    """Return the folder of an adapter; one on the Hub is downloaded into the Hub's cache, at a commit if one is told.
 
     Raises:
         RagFtError: there is none, or one that cannot be trained further on unchanged base weights.
     """
     folder = Path(reference).expanduser()
     if not folder.is_dir():
-        folder = _from_hub(reference)
+        folder = _from_hub(reference, revision)
     missing = next((name for name in (CONFIG_FILE, ADAPTER_FILE) if not (folder / name).is_file()), None)
     if missing:
         raise RagFtError(
@@ -86,7 +86,14 @@ def adapter_folder(reference: str) -> Path:
     return folder
 
 
-def _from_hub(reference: str) -> Path:
+def with_local_adapter(settings: ModelSettings, weights: Weights) -> ModelSettings:
+    """Return the settings with `adapter` as a folder, at the commit resolved."""
+    if settings.adapter is None:
+        return settings
+    return settings.model_copy(update={"adapter": str(adapter_folder(settings.adapter, weights.adapter_revision))})
+
+
+def _from_hub(reference: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -94,7 +101,7 @@ def _from_hub(reference: str) -> Path:
     if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise RagFtError(f"{wrong}. Give the folder or the Hub id (organisation/name) of an adapter.")
     try:
-        return Path(snapshot_download(reference, allow_patterns=_WANTED))
+        return Path(snapshot_download(reference, revision=revision, allow_patterns=_WANTED))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise RagFtError(
             f"{wrong}, and the Hub does not give it ({str(error).splitlines()[0]}). Check the name, your network and, "
@@ -117,11 +124,12 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def about_adapter(settings: ModelSettings, contract: PromptContract) -> list[str]:
+def about_adapter(settings: ModelSettings, weights: Weights, contract: PromptContract) -> list[str]:
     """Return lines that say what `model.adapter` brings along that the recipe says otherwise; none where it is null.
 
     Args:
         settings: the recipe's `model` section.
+        weights: what was resolved of it.
         contract: how the recipe asks.
 
     Raises:
@@ -129,7 +137,7 @@ def about_adapter(settings: ModelSettings, contract: PromptContract) -> list[str
     """
     if settings.adapter is None:
         return []
-    folder = adapter_folder(settings.adapter)
+    folder = adapter_folder(settings.adapter, weights.adapter_revision)
     lines = [f"going on from the adapter {settings.adapter}"]
     other = _differences(settings.lora, adapter_config(folder))
     if other:

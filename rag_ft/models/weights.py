@@ -27,6 +27,7 @@ class Weights:
         revision: commit on the Hub; None elsewhere.
         known_identity: name of the exact bytes where no file needs to be read for it.
         template_revision: commit of the chat template, where that comes from another model on the Hub.
+        adapter_revision: commit of `model.adapter`, where that is on the Hub.
     """
 
     reference: str
@@ -34,6 +35,7 @@ class Weights:
     revision: str | None
     known_identity: str | None
     template_revision: str | None = None
+    adapter_revision: str | None = None
 
     @cached_property
     def identity(self) -> str:
@@ -79,7 +81,7 @@ def _from_gguf(reference: str, file: GgufFile) -> Weights:
 
 
 def resolve_model(settings: ModelSettings, training: Path | None = None) -> Weights:
-    """Find the weights and the chat template of a recipe, at the commits a training has recorded.
+    """Find the weights, the chat template and the adapter of a recipe, at the commits a training has recorded.
 
     A branch on the Hub may move between training, resuming and evaluation; what was recorded for the same setting
     is loaded again. `training` is the run's training folder; None finds what is newest.
@@ -90,11 +92,19 @@ def resolve_model(settings: ModelSettings, training: Path | None = None) -> Weig
     before = _recorded(training) if training else {}
     same = before.get("weights") == settings.weights and before.get("asked_revision") == settings.revision
     weights = resolve_weights(settings.weights, (same and before.get("revision")) or settings.revision)
-    choice = settings.chat_template or ""
-    if choice.endswith(".jinja") or choice.count("/") != 1 or Path(choice).expanduser().is_dir():
-        return weights
-    known = before.get("chat_template_revision") if before.get("chat_template") == choice else None
-    return replace(weights, template_revision=_commit(choice, known, "model.chat_template"))
+
+    def other(choice: str | None, name: str, file: str) -> str | None:
+        """Return the commit of what else the recipe takes from the Hub; None where it is not there."""
+        if not choice or choice.endswith(".jinja") or choice.count("/") != 1 or Path(choice).expanduser().is_dir():
+            return None
+        known = before.get(f"{name}_revision") if before.get(name) == choice else None
+        return _commit(choice, known, f"model.{name}", file)
+
+    return replace(
+        weights,
+        template_revision=other(settings.chat_template, "chat_template", "config.json"),
+        adapter_revision=other(settings.adapter, "adapter", "adapter_config.json"),
+    )
 
 
 def record_weights(settings: ModelSettings, weights: Weights, training: Path) -> None:
@@ -107,6 +117,8 @@ def record_weights(settings: ModelSettings, weights: Weights, training: Path) ->
             "revision": weights.revision,
             "chat_template": settings.chat_template,
             "chat_template_revision": weights.template_revision,
+            "adapter": settings.adapter,
+            "adapter_revision": weights.adapter_revision,
         },
     )
 
@@ -123,17 +135,17 @@ def _recorded(training: Path) -> dict[str, Any]:
     return {}
 
 
-def _commit(reference: str, revision: str | None, setting: str) -> str:
+def _commit(reference: str, revision: str | None, setting: str, file: str = "config.json") -> str:
     """Return the commit that a revision of a model on the Hub is now."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         if constants.HF_HUB_OFFLINE:
-            return _commit_in_cache(reference, revision, setting)
+            return _commit_in_cache(reference, revision, setting, file)
         return str(HfApi().model_info(reference, revision=revision).sha)
     except OfflineModeIsEnabled:
-        return _commit_in_cache(reference, revision, setting)
+        return _commit_in_cache(reference, revision, setting, file)
     except HFValidationError as error:
         raise RagFtError(
             f"{setting}={reference}: no such folder, and no Hub id either. Give an existing folder, or a Hub id as "
@@ -146,10 +158,10 @@ def _commit(reference: str, revision: str | None, setting: str) -> str:
         ) from error
 
 
-def _commit_in_cache(reference: str, revision: str | None, setting: str) -> str:
+def _commit_in_cache(reference: str, revision: str | None, setting: str, file: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(reference, "config.json", revision=revision)
+    found = try_to_load_from_cache(reference, file, revision=revision)
     if not isinstance(found, str):
         raise RagFtError(
             f"{setting}={reference}: not in the local Hub cache, and HF_HUB_OFFLINE is set. Unset HF_HUB_OFFLINE "

@@ -17,7 +17,7 @@ TRACKERS = ("wandb", "trackio", "tensorboard")
 def curriculum_runs_once(recipe: Recipe) -> str | None:
     """A second epoch over the same rows would start the curriculum again."""
     epochs = recipe.training.epochs
-    if epochs <= 1 or not isinstance(recipe.data.contexts.passages, CurriculumCount):
+    if not isinstance(recipe.data.contexts.passages, CurriculumCount) or recipe.training.max_steps or epochs <= 1:
         return None
     return (
         f"{epochs:g} epochs would run the curriculum of data.contexts.passages again from its start: set "

@@ -15,6 +15,7 @@ from rag_ft.models.load import dtype_name
 from rag_ft.models.lora import kept_in_float32
 from rag_ft.models.quantise import quiet_bitsandbytes
 from rag_ft.recipe.settings import Recipe
+from rag_ft.training.batches import BatchPlan
 from rag_ft.training.devices import anywhere, settle_device
 from rag_ft.training.rows import TokenRow
 from rag_ft.training.stages import Stage
@@ -72,6 +73,7 @@ def make_trainer(job: Job, stage: Stage, model: Any, tokens: tuple[Sequence[Toke
             processing_class=job.encoder.tokenizer,
             callbacks=[guard, *_callbacks(job, stage, tokens[0], limit)],
         )
+    refuse_a_second_curriculum(trainer.plan, len(tokens[0]), arguments.max_steps)
     guard.recent = trainer.recent_rows
     trainer.validate = validator(job, stage) if tokens[1] else None
     keep_optimizer(trainer, stage)
@@ -79,6 +81,20 @@ def make_trainer(job: Job, stage: Stage, model: Any, tokens: tuple[Sequence[Toke
     if arguments.disable_tqdm:
         trainer.add_callback(PlainProgress(job.report))
     return trainer
+
+
+def refuse_a_second_curriculum(plan: BatchPlan, rows: int, max_steps: int) -> None:
+    """Refuse more steps than an epoch of rows in their order has.
+
+    Raises:
+        RagFtError: `max_steps` would show the first rows again.
+    """
+    steps = -(-rows // plan.step)
+    if plan.ordered and max_steps > steps:
+        raise RagFtError(
+            f"training.max_steps={max_steps} would run the curriculum of data.contexts.passages again from its start "
+            f"after {steps} steps. Set a higher data.contexts.epochs, or training.max_steps={steps}."
+        )
 
 
 def _columns(tokens: Sequence[TokenRow]) -> Any:
@@ -164,8 +180,14 @@ def run_trainer(job: Job, stage: Stage, trainer: Any) -> dict[str, Any]:
         finally:
             _callback(trainer, Trackers).close()
     if anywhere(bool(interrupted)):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(_how_to_go_on(job.recipe.training.resume))
     return _outcome(trainer, stage)
+
+
+def _how_to_go_on(resume: str) -> str:
+    if resume == "auto":
+        return ""
+    return f"training.resume=auto goes on where this one stopped; with {resume}, as now, the same command does not."
 
 
 def _callback(trainer: Any, kind: type[Any]) -> Any:

@@ -25,7 +25,7 @@ class ModelJob:
     Attributes:
         settings: the recipe's `model` section.
         weights: the base weights, resolved.
-        start: folder or Hub id of an adapter (or of full weights) to go on from; None begins a new one.
+        start: folder of an adapter (or of full weights) to go on from; None begins a new one.
         folder: where the stage keeps what it needs again to resume (the initial adapter of PiSSA).
         max_length: longest row in tokens.
         gradient_checkpointing: compute activations again in the backward pass.

@@ -128,7 +128,7 @@ def token_rows(
         counts["dropped_passages"] += fitted.dropped_passages
         counts["dropped_questions"] += fitted.dropped_questions
         counts["direct_rows"] += style != encoder.settings.style
-    _refuse_many_too_long(counts, max_length)
+    _refuse_many_too_long(counts, max_length, path)
     return TrainingRows(rows, tokens, dict(counts))
 
 
@@ -148,12 +148,12 @@ def drawn_rows(
         yield shown, DIRECT if draw.direct(row.id) else style
 
 
-def _refuse_many_too_long(counts: Counter[str], max_length: int) -> None:
+def _refuse_many_too_long(counts: Counter[str], max_length: int, path: Path) -> None:
     total = counts["rows"] + counts["dropped_rows"]
     if counts["dropped_rows"] > MAX_DROPPED_SHARE * total:
         raise RagFtError(
-            f"{counts['dropped_rows']} of {total} rows are longer than training.max_length={max_length} even without "
-            "negatives. Raise training.max_length, or split passages into shorter ones."
+            f"{counts['dropped_rows']} of {total} rows of {path.name} are longer than training.max_length={max_length} "
+            "even without negatives. Raise training.max_length, or split passages into shorter ones."
         )
 
 

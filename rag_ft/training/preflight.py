@@ -9,6 +9,7 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 from rag_ft.models.load import load_config
+from rag_ft.models.tuned import with_local_adapter
 from rag_ft.models.weights import Weights
 from rag_ft.prompting.encode import Encoder
 from rag_ft.recipe.settings import Recipe
@@ -112,10 +113,11 @@ def check_resources(recipe: Recipe, stage: Stage, tokens: Sequence[TokenRow], we
         RagFtError: the disk is too full for the checkpoints, or the device much too small.
     """
     try:
-        shape = model_shape(recipe.model, load_config(recipe.model, weights))
+        model = with_local_adapter(recipe.model, weights)
+        shape = model_shape(model, load_config(model, weights))
     except RagFtError as error:  # whoever loads the model says it better, if it cannot be loaded
         return [f"memory and disk: not estimated, since {error}"]
-    demand = Demand(recipe.model, recipe.training, shape, rows_in_memory(tokens), place_at_hand())
+    demand = Demand(model, recipe.training, shape, rows_in_memory(tokens), place_at_hand())
     return [_disk(stage.folder, recipe, shape), _memory(demand)]
 
 

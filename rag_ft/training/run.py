@@ -16,7 +16,7 @@ from rag_ft.memory import give_back
 from rag_ft.models.adapters import save_checked, saved_weights
 from rag_ft.models.load import load_tokenizer
 from rag_ft.models.segment_tree import allows_trees
-from rag_ft.models.tuned import about_adapter
+from rag_ft.models.tuned import about_adapter, with_local_adapter
 from rag_ft.models.weights import Weights, record_weights, resolve_model
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
@@ -65,7 +65,7 @@ def train(recipe: Recipe, run: RunFolder, report: Report) -> None:
         record_weights(recipe.model, weights, run.training)
     encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
     job = Job(recipe, run, backend, weights, encoder, report)
-    for line in about_adapter(recipe.model, contract_of(encoder, recipe.model.chat_template_kwargs)):
+    for line in about_adapter(recipe.model, weights, contract_of(encoder, recipe.model.chat_template_kwargs)):
         report(line)
     for stage in stages:
         if stage.summary.is_file() and not stage.last:
@@ -106,13 +106,20 @@ def _model_job(job: Job, stage: Stage, rows: TrainingRows) -> ModelJob:
     return ModelJob(
         settings=recipe.model,
         weights=job.weights,
-        start=str(stage.before.result) if stage.before else recipe.model.adapter,
+        start=_start(job, stage),
         folder=stage.folder,
         max_length=recipe.training.max_length,
         gradient_checkpointing=recomputes(recipe.training),
         masked=recipe.training.batching != "padded" or any(len(row.lengths) > 2 for row in rows.tokens),
         seed=recipe.seed,
     )
+
+
+def _start(job: Job, stage: Stage) -> str | None:
+    """Return the folder of what a stage goes on from; None begins a new adapter."""
+    if stage.before:
+        return str(stage.before.result)
+    return with_local_adapter(job.recipe.model, job.weights).adapter
 
 
 def _check_sharing(model: Any, tokens: Sequence[TokenRow]) -> None:
@@ -150,8 +157,9 @@ def _of_all_stages(job: Job, last: Stage, summary: dict[str, Any]) -> dict[str, 
     weights = job.weights
     total = {**summary, "weights": weights.reference, "revision": weights.revision}
     total["weights_identity"] = weights.identity
-    if weights.template_revision:
-        total["chat_template_revision"] = weights.template_revision
+    for name, commit in (("chat_template", weights.template_revision), ("adapter", weights.adapter_revision)):
+        if commit:
+            total[f"{name}_revision"] = commit
     if not last.name:
         return total
     before = [read_json(stage.summary, "rag-ft train RECIPE --restart") for stage in _earlier(last)]
@@ -175,7 +183,7 @@ def _summary(trainer: Any, rows: TrainingRows) -> dict[str, Any]:
     trainable = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters() if p.requires_grad)
     return {
         "steps": trainer.state.global_step,
-        "loss": losses[-1] if losses else float("nan"),
+        "loss": losses[-1] if losses else trainer.state.log_history[-1]["train_loss"],
         "trainable_parameters": trainable,
         "learning_rate": trainer.args.learning_rate,
         "rows_per_step": trainer.plan.step,

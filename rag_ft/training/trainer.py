@@ -126,12 +126,22 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
 
     def get_train_dataloader(self) -> Any:
         """Return the batches of this process, epoch by epoch; a resumed run goes on behind those it has had."""
-        lengths = [sum(row) for row in self.train_dataset["lengths"]]
         # Where a checkpoint was written at the end of an epoch, the state is at the beginning of the next.
-        batches = EpochBatches(lengths, self.plan, epoch=lambda: int(self.state.epoch or 0))
+        return self._loader(self.train_dataset, self.plan, epoch=lambda: int(self.state.epoch or 0))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the batches of validation rows, in their order; only where processes outnumber rows does one repeat.
+
+        The trainer's own would fill the last batches up with rows of the first, which could not be told apart again.
+        """
+        plan = BatchPlan(self.args.per_device_eval_batch_size, processes=self.args.world_size, ordered=True)
+        return self._loader(self.eval_dataset if eval_dataset is None else eval_dataset, plan, epoch=lambda: 0)
+
+    def _loader(self, rows: Any, plan: BatchPlan, epoch: Callable[[], int]) -> Any:
+        lengths = [sum(row) for row in rows["lengths"]]
         loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=batches,
+            rows,
+            batch_sampler=EpochBatches(lengths, plan, epoch),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
@@ -207,7 +217,7 @@ class SharedContextTrainer(SFTTrainer):  # type: ignore[misc]
     def _watched_loss(self) -> float:
         """Return the mean over all tokens with loss, as in training; the trainer's own is a mean over batches.
 
-        Rows that fill up the last batches of several processes are counted once where a batch is one row.
+        A batch that was repeated so that every process has one counts once.
         """
         from accelerate.utils import gather_object
 
