@@ -8,7 +8,8 @@ from typing import Any
 
 from data_builders.files import seeded
 from data_builders.records import Passage, Pool, PoolPassage
-from rag_ft.evaluation.predictions import GoldMode, PredictionKey
+from rag_ft.evaluation.conditions import GoldMode
+from rag_ft.evaluation.predictions import PredictionKey
 from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
 from rag_ft.strategies import ORDERS
 
@@ -29,7 +30,7 @@ class Point:
     @property
     def key(self) -> PredictionKey:
         """What makes the point unique in the predictions store."""
-        return (self.pool.id, self.system, self.gold, self.passages)
+        return (self.pool.id, self.system, self.gold, self.passages, "")
 
     @property
     def answerable(self) -> bool:

@@ -7,13 +7,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from data_builders.errors import RagFtError
 from data_builders.files import atomic_path
+from rag_ft.evaluation.conditions import GoldMode
 
-GoldMode = Literal["kept", "retrieved", "closed_book", "gold_only"]
-PredictionKey = tuple[str, str, str, int]
+PredictionKey = tuple[str, str, str, int, str]
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class Prediction:
         answer: the short answer parsed out of it; None where the model abstained or nothing could be parsed.
         seconds: wall-clock time of this answer; a batch's time is shared out by its caller.
         failure: why generation failed, None if it did not. A failed generation counts as wrong and is never dropped.
+        variant: the other axes of its condition, as Condition.variant writes them.
+        confidence: mean log-probability of what was written; None where the engine does not say.
+        planted: the answer that a counterfactual context states instead of the accepted ones; else empty.
+        route: for self_route, `few` where the first try was answered, `all` where it declined; else empty.
+        calls: prompts asked for this answer.
     """
 
     question_id: str
@@ -47,11 +51,16 @@ class Prediction:
     output_tokens: int
     seconds: float
     failure: str | None
+    variant: str = ""
+    confidence: float | None = None
+    planted: str = ""
+    route: str = ""
+    calls: int = 1
 
     @property
     def key(self) -> PredictionKey:
-        """What makes a prediction unique: question, system, gold mode and passage count."""
-        return (self.question_id, self.system, self.gold, self.passages)
+        """What makes a prediction unique: question, system, gold mode, passage count and the other axes."""
+        return (self.question_id, self.system, self.gold, self.passages, self.variant)
 
 
 class PredictionStore:
@@ -88,7 +97,7 @@ class PredictionStore:
         self._done.update(row.key for row in rows)
 
     def done(self) -> set[PredictionKey]:
-        """Return the keys (question id, system, gold, passages) that are already answered."""
+        """Return the keys of what is already answered."""
         return set(self._done)
 
     def read(self) -> list[Prediction]:

@@ -11,10 +11,11 @@ from rag_ft.prompting.encode import Ids
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt as segments; `key` comes back with the answer."""
+    """A prompt as segments; `key` comes back with the answer. `messages` is the same prompt for a server."""
 
     key: str
     segments: tuple[Ids, ...]
+    messages: tuple[dict[str, str], ...] = ()
 
     @property
     def length(self) -> int:
@@ -26,13 +27,23 @@ class Request:
 class Generation:
     """What the generator wrote.
 
-    `seconds` is this answer's share of its batch's wall time. `ids` ends before the stop token.
+    Attributes:
+        ids: ends before the stop token; empty where a server wrote `text`.
+        seconds: this answer's share of its batch's wall time.
+        text: what a server wrote; None where `ids` is to be decoded.
+        output_tokens: as the server counted them; None takes the length of `ids`.
+        confidence: mean log-probability of the tokens written, the stop token among them; None where it is not known.
+        failure: why there is no answer; None where there is one.
     """
 
     key: str
     ids: Ids
     prompt_tokens: int
     seconds: float
+    text: str | None = None
+    output_tokens: int | None = None
+    confidence: float | None = None
+    failure: str | None = None
 
 
 class Engine(Protocol):
