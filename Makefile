@@ -42,7 +42,8 @@ quickstart: $(READY) ## See a generator get worse, fine-tune it, see it afterwar
 	@$(BIN)/rag-ft run recipes/quickstart.yaml
 
 bench: $(READY) ## Measure speed; writes benchmarks/results/
-	@for script in help attention prefix_sharing shared_contexts bm25 building killed_builds dense_mining; do \
+	@for script in help attention prefix_sharing shared_contexts bm25 building killed_builds dense_mining \
+	  training_speed shared_learning killed_trainings memory_estimate; do \
 	  $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 clean: ## Remove the environment and caches; runs stay

@@ -1,69 +1,191 @@
-"""A sweep over 1 to 10 passages with shared prefixes against separate generation, in one run on the same prompts.
+"""A sweep over passage counts with shared prefixes: against its largest point alone, and against separate generation.
 
-Separate generation is transformers' own batched `generate`. Both decode greedily; in float32 their tokens are the same.
+Everything runs on the same prompts in one process, one thread unless OMP_NUM_THREADS says otherwise, and the sides take
+turns. The peer is transformers' own `generate` on rows padded on the left, sorted by length, with the same attention as
+ours and, at the single point, also with the attention transformers chooses itself. Greedy throughout.
+
+    python -m benchmarks.prefix_sharing                              # questions of the invented world, 1 to 10 passages
+    python -m benchmarks.prefix_sharing --questions nq.jsonl.gz      # real questions (kind: jsonl), 1 to 20 passages
+    python -m benchmarks.prefix_sharing --smoke                      # under a minute, prints only
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from benchmarks.results_file import write_result
 from data_builders.build import build_data
 from data_builders.paths import data_paths
+from data_builders.records import Passage, PoolPassage
 from data_builders.tables import read_pools
-from rag_ft.evaluation.grid import points
-from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
 from rag_ft.generation import Request
-from rag_ft.generation.choose import choose_engine
-from rag_ft.models.load import load_base
+from rag_ft.generation.choose import stop_ids
+from rag_ft.generation.separate import SeparateEngine
+from rag_ft.generation.tree import TreeEngine
+from rag_ft.memory import give_back, resident_bytes
+from rag_ft.models.load import dtype_name, load_base
 from rag_ft.models.settings import ModelSettings
-from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.recipe.load import load_recipe
 
-QUESTIONS = 8
-SWEEP = EvaluationSettings(passages=tuple(range(1, 11)), gold=("retrieved",), references=())
+Groups = list[list[Request]]
+Answers = dict[str, Ids]
+LONG = 1024
+"""Tokens of a long output, as style self_reasoning may write."""
 
 
 def main() -> None:
-    """Answer the same sweep both ways, in both types, and write the ratios."""
-    numbers: dict[str, float | int | str] = {"questions": QUESTIONS, "passage counts": "1..10"}
-    for dtype in ("bfloat16", "float32"):
-        settings = ModelSettings(dtype=dtype, attention="auto" if dtype == "bfloat16" else "sdpa")
-        model, tokenizer = load_base(settings)
-        encoder = Encoder(tokenizer, settings.prompt, {})
-        groups = sweeps(encoder)
-        answers, seconds = {}, {}
-        for share in (True, False):
-            engine = choose_engine(model.eval(), encoder, groups, max_new_tokens=12, batch_size=8, share=share)
-            began = time.perf_counter()
-            answers[share] = {answer.key: answer.ids for batch in engine.generate(groups) for answer in batch}
-            seconds[share] = time.perf_counter() - began
-        same = sum(answers[True][key] == ids for key, ids in answers[False].items())
-        numbers |= {
-            f"{dtype}: shared (s)": round(seconds[True], 1),
-            f"{dtype}: separate (s)": round(seconds[False], 1),
-            f"{dtype}: speed-up": round(seconds[False] / seconds[True], 2),
-            f"{dtype}: identical answers": f"{same} of {len(answers[True])}",
-        }
-    write_result("prefix_sharing", numbers, "python -m benchmarks.prefix_sharing")
+    """Measure, and write the seconds and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--questions", help="JSON Lines with questions and ranked passages; else the invented world")
+    parser.add_argument("--count", type=int, default=8, help="questions; one batch")
+    parser.add_argument("--new", type=int, default=48, help="longest output in tokens")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the quick sides; separate generation: one")
+    parser.add_argument("--smoke", action="store_true", help="2 questions, 1 round, no results file")
+    told = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    count, rounds = (2, 1) if told.smoke else (told.count, told.rounds)
+    settings = ModelSettings(attention="auto")
+    model, tokenizer = load_base(settings)
+    groups = sweeps(Encoder(tokenizer, settings.prompt, {}), told.questions, count)
+    stops = stop_ids(model.eval(), Encoder(tokenizer, settings.prompt, {}))
+    numbers: dict[str, Any] = {
+        "questions": f"{count} of {Path(told.questions).name if told.questions else 'the invented world'}",
+        "passage counts": f"1..{len(groups[0])}",
+        "prompt tokens at the largest": round(statistics.mean(group[-1].length for group in groups)),
+        "dtype": dtype_name(settings.dtype),
+        "threads": torch.get_num_threads(),
+        **compared(model, stops, groups, told.new, rounds),
+        **long_outputs(model, groups, 64 if told.smoke else LONG),
+    }
+    if told.smoke:
+        print(numbers)
+    else:
+        name = f" --questions {Path(told.questions).name}" if told.questions else ""
+        write_result("prefix_sharing", numbers, f"python -m benchmarks.prefix_sharing{name}")
 
 
-def sweeps(encoder: Encoder) -> list[list[Request]]:
-    """Return the sweep of each question over the quickstart's test passages."""
-    recipe = load_recipe("quickstart")
+def compared(model: Any, stops: frozenset[int], groups: Groups, new: int, rounds: int) -> dict[str, Any]:
+    """Return seconds and ratios of the sweep, its largest point and separate generation."""
+    point = [[group[-1]] for group in groups]
+    shared = TreeEngine(model, stops, new, len(groups))
+    blocks = model.config._attn_implementation
+    sides: dict[str, Callable[[], Answers]] = {
+        "sweep": lambda: answered(shared, groups),
+        "largest point": lambda: answered(shared, point),
+        "largest point, separate engine": lambda: answered(SeparateEngine(model, stops, new, len(groups)), point),
+        "largest point, generate": lambda: plainly(model, stops, point, new, len(groups), blocks),
+        "largest point, generate as loaded": lambda: plainly(model, stops, point, new, len(groups), "sdpa"),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    answers: dict[str, Answers] = {}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            took, answers[name] = timed(side)
+            seconds[name].append(took)
+    middle = {name: statistics.median(times) for name, times in seconds.items()}
+    separate, apart = timed(lambda: plainly(model, stops, groups, new, len(groups), blocks))
+    peer = min(middle["largest point, generate"], middle["largest point, generate as loaded"])
+    return {
+        **{f"{name} (s)": round(value, 2) for name, value in middle.items()},
+        "every point, generate (s)": round(separate, 2),
+        "sweep over its largest point": round(middle["sweep"] / middle["largest point"], 2),
+        "sweep over the largest point by generate": round(middle["sweep"] / peer, 2),
+        "sweep: times as fast as generate": round(separate / middle["sweep"], 2),
+        "throughput at the largest point over generate": round(peer / middle["largest point"], 2),
+        "separate engine's throughput over generate": round(peer / middle["largest point, separate engine"], 2),
+        "identical answers": f"{sum(answers['sweep'][key] == ids for key, ids in apart.items())} of {len(apart)}",
+        "tokens written": sum(map(len, answers["sweep"].values())),
+    }
+
+
+def timed(side: Callable[[], Answers]) -> tuple[float, Answers]:
+    """Return the seconds a side takes and what it answers."""
+    give_back()
+    began = time.perf_counter()
+    found = side()
+    return time.perf_counter() - began, found
+
+
+def answered(engine: Any, groups: Groups) -> Answers:
+    """Return an engine's answers."""
+    return {answer.key: answer.ids for batch in engine.generate(groups) for answer in batch}
+
+
+def plainly(model: Any, stops: frozenset[int], groups: Groups, new: int, batch: int, attention: str) -> Answers:
+    """Answer as a script would: `generate` on batches of rows padded on the left, like lengths together."""
+    rows = sorted((request for group in groups for request in group), key=lambda request: request.length)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(attention)
+    found: Answers = {}
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        longest = part[-1].length
+        ids = torch.tensor([[0] * (longest - row.length) + [t for s in row.segments for t in s] for row in part])
+        mask = torch.tensor([[0] * (longest - row.length) + [1] * row.length for row in part])
+        written = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=new,
+            do_sample=False,
+            eos_token_id=sorted(stops),
+            pad_token_id=min(stops),
+        )[:, longest:].tolist()
+        for row, tokens in zip(part, written, strict=True):
+            end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
+            found[row.key] = tuple(tokens[:end])
+    model.set_attn_implementation(before)
+    return found
+
+
+def long_outputs(model: Any, groups: Groups, new: int) -> dict[str, Any]:
+    """Return what memory two batches of long outputs take: the second must not add to the first."""
+    few = [[group[0], group[2]] for group in groups[:2]]
+    engine = TreeEngine(model, frozenset({-1}), new, len(few))
+    held = []
+    began = time.perf_counter()
+    for _ in range(2):
+        give_back()
+        before = resident_bytes()
+        assert all(len(ids) == new for ids in answered(engine, few).values())
+        give_back()
+        held.append((resident_bytes() - before) / 1e6)
+    return {
+        f"{new} tokens for each of 4 prompts, twice (s)": round(time.perf_counter() - began, 1),
+        f"{new} tokens: memory kept after the first and the second time (MB)": [round(value) for value in held],
+    }
+
+
+def sweeps(encoder: Encoder, questions: str | None, count: int) -> Groups:
+    """Return the sweep of each question over all its passages."""
+    world = "{kind: invented_world, questions: {train: 0, validation: 0, test: 40}}"
+    source = f"{{kind: jsonl, path: {{test: {questions}}}}}" if questions else world
     with tempfile.TemporaryDirectory() as folder:
+        recipe = load_recipe("quickstart", [f"data.sources={{questions: {source}}}", "data.depth=20"])
         build_data(recipe.data, recipe.seed, Path(folder), report=lambda line: None)
-        pools = list(read_pools(data_paths(Path(folder)).pools["test"]))[:QUESTIONS]
-    system = SystemSettings(name="base", weights="base")
+        pools = list(read_pools(data_paths(Path(folder)).pools["test"]))[:count]
+    depth = min(len(pool.passages) for pool in pools)
     return [
         [
-            Request(f"{pool.id}-{point.passages}", encoder.prompt(pool.question, point.texts()))
-            for point in points(pool, [system], SWEEP)
+            Request(f"{pool.id}-{shown}", encoder.prompt(pool.question, texts(pool.passages[:shown])))
+            for shown in range(1, depth + 1)
         ]
         for pool in pools
     ]
+
+
+def texts(passages: Sequence[PoolPassage]) -> list[Passage]:
+    """Return what is shown of ranked passages."""
+    return [Passage(passage.id, passage.title, passage.text) for passage in passages]
 
 
 if __name__ == "__main__":

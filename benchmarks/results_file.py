@@ -19,6 +19,7 @@ def write_result(name: str, numbers: dict[str, Any], command: str) -> None:
     machine = {
         "processor": processor(),
         "cores": os.cpu_count(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "system": platform.system(),
         "packages": about["packages"],
     }
