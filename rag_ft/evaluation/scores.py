@@ -1,126 +1,125 @@
-"""From predictions to scores.json: every cell, every paired comparison, with intervals. Generates and draws nothing.
+"""From cases to scores.json and the rows of answers.jsonl. Generates and draws nothing.
 
-A cell is a system at a passage count in a gold mode. Within a gold mode and group, all cells are scored on the same
+A cell is a system under a condition. Within a mode (gold and variant) and group, all cells are scored on the same
 questions, those every cell has answered, so that a run that was killed still compares like with like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.metrics import METRICS, abstention
+from rag_ft.evaluation.answers import HEADLINE, Point, Price, Scored, answer_row, point_of, prices_of, scored
+from rag_ft.evaluation.cases import Case
+from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, cells, comparable, differences, falls, mode_of
 from rag_ft.evaluation.predictions import Prediction
-from rag_ft.evaluation.statistics import Bootstrap, Interval, ResampledMeans, resample
+from rag_ft.evaluation.robustness import Field, kin_of, robustness_rows
+from rag_ft.evaluation.routing import routing_rows, showing_all
+from rag_ft.evaluation.selective import curves
+from rag_ft.evaluation.settings import SystemSettings
+from rag_ft.evaluation.statistics import Bootstrap, detectable_difference, holm
+from rag_ft.prompting.parse import Parsed
 
-HEADLINE = "accuracy"
 EVERYONE = "all"
-SWEEP_MODES = ("kept", "retrieved")
-_METRIC_NAMES = [*METRICS, "cover_output"]
-
-Point = tuple[str, int]  # a system and its passage count
+POWER = 0.8
 
 
-def score_predictions(
-    predictions: Sequence[Prediction],
+def score_cases(
+    cases: Sequence[Case],
     *,
     confidence: float,
     resamples: int,
     seed: int,
+    interval: Literal["percentile", "bca"] = "percentile",
     baseline: str = "base",
     run_name: str,
     partial: bool,
     recall: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Score predictions into the plain dictionary that scores.json holds.
+    prices: Mapping[str, Price] | None = None,
+    systems: Sequence[SystemSettings] = (),
+    clusters: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Score cases into the plain dictionary that scores.json holds, and the rows of answers.jsonl (see answer_row).
 
-    `accuracy` is token-bounded cover accuracy of the parsed answer. Abstentions and failed generations count as 0 in
-    it, also where declining was right: the abstention table tells those apart (and leaves failed generations out).
-    `cover_raw` is the same with raw substrings; `cover_output` scores the whole output instead of the parsed answer.
-    Token counts and seconds are means per question.
+    An ESTIMATE is {mean, low, high, n}, n the number of questions it is a mean over, or null where there is none. A
+    PLACE is gold, variant ("" in the main sweep), group ("all" and each named group) and, in cells and differences,
+    passages. Shares go from 0 to 1. The keys of scores.json:
+
+    - run, partial, confidence, interval, resamples, metric ("accuracy"), baseline: as given.
+    - questions: {group: number of questions}.
+    - recall: as given.
+    - detectable: {n, power, difference}: the smallest difference in accuracy that so many questions show.
+    - cells: rows of system, PLACE, n, answerable (a count), an ESTIMATE for each of METRICS, abstention (the fields of
+      metrics.Abstention), failures (a count), and means per answer: prompt_tokens, output_tokens, seconds, calls, cost
+      (null without prices).
+    - differences: rows of system, baseline, PLACE, accuracy (an ESTIMATE of system minus baseline), wins, losses, ties
+      (counts of questions), p (exact McNemar), p_holm (corrected over all rows of group "all"; null elsewhere).
+    - drops: rows of system, PLACE, n, best_passages, largest_passages, accuracy (an ESTIMATE), minus_baseline
+      (an ESTIMATE or null). Gold modes kept and retrieved only, as in retention and robustness.
+    - retention: rows of system, PLACE, n, ratio (null where accuracy at the smallest count is 0).
+    - robustness: rows of system, group, gold, and an ESTIMATE for each of robustness.MEASURES: auc, drop_from_peak,
+      retention, distraction_rate, position_spread, position_middle_drop, net_harm, consistency, noise_drop.
+    - curves: rows of system, gold, passages, group ("all"), variant (""), points ([[coverage, accuracy], ...], coverage
+      ascending), aurc; none for a cell whose engine told no confidence.
+    - routing: rows of system, gold, passages, variant, n, answerable_share, token_share, accuracy, few_accuracy,
+      all_accuracy, right_to_answer, right_to_route, confusion {few_right, few_wrong, all_right, all_wrong} (counts).
+      token_share, all_accuracy and right_to_answer are null where no system of the same kind is shown all passages;
+      right_to_answer is also null where nothing was answered from few, right_to_route where nothing was routed on.
 
     Args:
-        predictions: in any order of questions; systems are listed in order of first appearance.
+        cases: in any order of questions; systems are listed in order of first appearance.
         confidence: level of the intervals.
         resamples: bootstrap resamples.
         seed: of the bootstrap; the same seed gives the same scores.
-        run_name: the name of the run.
+        interval: how intervals are read off the resamples.
         baseline: the system the others are compared with; without it there are no differences.
+        run_name: the name of the run.
         partial: only a part of the questions was asked.
         recall: rows {group, passages, recall}: share of questions whose gold passages are all in the top `passages`.
+        prices: by system; None takes them from the endpoints of `systems`.
+        systems: as the recipe has them: they tell whose references serve several systems, and what a router is held
+            against. Without them every system stands for itself.
+        clusters: question id -> key of what is drawn together, such as the document; None draws single questions.
 
     Raises:
-        RagFtError: there are no predictions, a prediction stands there twice, or no question is common to all cells.
+        RagFtError: there are no cases, one stands there twice, or no question is common to all cells of a mode.
     """
-    _check(predictions)
-    bootstrap = Bootstrap(confidence, resamples, seed)
-    groups = _questions_by_group(predictions)
+    _check(cases)
+    sampling = Sampling(Bootstrap(confidence, resamples, seed, interval), clusters)
+    known_prices = prices_of(systems) if prices is None else prices
+    answers = [scored(case, known_prices.get(case.prediction.system)) for case in cases]
+    points, groups = _points(answers), _questions_by_group(cases)
     scores: dict[str, Any] = {
         "run": run_name,
         "partial": partial,
         "confidence": confidence,
+        "interval": interval,
         "resamples": resamples,
         "metric": HEADLINE,
         "baseline": baseline,
         "questions": {group: len(ids) for group, ids in groups.items()},
         "recall": [dict(row) for row in recall],
-        "cells": [],
-        "differences": [],
-        "drops": [],
-        "retention": [],
+        "detectable": _detectable(len(groups[EVERYONE]), confidence),
+        **_tables(points, groups, baseline, sampling),
+        "robustness": robustness_rows(Field(points, kin_of(systems)), groups, sampling),
+        "curves": curves(points),
+        "routing": routing_rows(points, showing_all(systems)),
     }
-    for gold in dict.fromkeys(row.gold for row in predictions):
-        _add_mode(scores, gold, [row for row in predictions if row.gold == gold], groups, bootstrap)
-    return scores
+    return scores, [answer_row(answer) for answer in answers]
 
 
-def _add_mode(
-    scores: dict[str, Any],
-    gold: str,
-    predictions: Sequence[Prediction],
-    groups: Mapping[str, set[str]],
-    bootstrap: Bootstrap,
-) -> None:
-    """Add the cells, differences, falls and retentions of one gold mode, on the questions all its points share."""
-    points = _points(predictions)
-    common = set.intersection(*(set(rows) for rows in points.values()))
-    if not common:
-        raise RagFtError(
-            f"no question has been answered at every point of gold mode {gold!r}, so nothing can be compared. "
-            "Run `rag-ft evaluate RECIPE` again; it continues where it stopped."
-        )
-    for group, ids in groups.items():
-        if shared := sorted(common & ids):
-            _add_cells(scores, _grid(gold, group, points, shared, bootstrap), scores["baseline"])
-            if gold in SWEEP_MODES:
-                comparable = _comparable(gold, points, shared)
-                _add_falls(scores, _grid(gold, group, points, comparable, bootstrap), scores["baseline"])
-
-
-def _comparable(gold: str, points: Mapping[Point, Mapping[str, Prediction]], ids: list[str]) -> list[str]:
-    """Return the questions that say how accuracy falls with the count.
-
-    With gold kept those are the ones that can be answered at every count, if there are any: a question of two hops
-    cannot at one passage, and would make the fall from there look small.
-    """
-    always = [id_ for id_ in ids if all(rows[id_].answerable for rows in points.values())]
-    return always if gold == "kept" and always else ids
-
-
-def _check(predictions: Sequence[Prediction]) -> None:
-    if not predictions:
+def _check(cases: Sequence[Case]) -> None:
+    if not cases:
         raise RagFtError("there are no predictions to score. Run `rag-ft evaluate RECIPE` first.")
     seen, groups = set(), dict[str, str]()
-    for row in predictions:
-        key = (row.question_id, row.system, row.gold, _count(row))
+    for case in cases:
+        row, key = case.prediction, (case.prediction.question_id, point_of(case))
         if key in seen:
             raise RagFtError(
                 f"question {row.question_id!r} is answered twice by {row.system!r} with {row.passages} passages "
-                f"({row.gold}), so its score would count double. Run `rag-ft evaluate RECIPE --restart` to start over."
+                f"({' '.join(filter(None, (row.gold, row.variant)))}), so its score would count double. "
+                "Run `rag-ft evaluate RECIPE --restart` to start over."
             )
         seen.add(key)
         if groups.setdefault(row.question_id, row.group) != row.group:
@@ -130,150 +129,87 @@ def _check(predictions: Sequence[Prediction]) -> None:
             )
 
 
-def _count(row: Prediction) -> int:
-    """Return the passage count that makes a cell; a reference is one point, however many passages it shows."""
-    return row.passages if row.gold in SWEEP_MODES else 0
+def _points(answers: Iterable[Scored]) -> dict[Point, dict[str, Scored]]:
+    """Return answers by point and question: systems as they first appear, passage counts ascending."""
+    points: dict[Point, dict[str, Scored]] = {}
+    for answer in answers:
+        points.setdefault(point_of(answer.case), {})[answer.case.prediction.question_id] = answer
+    order = {system: place for place, system in enumerate(dict.fromkeys(point.system for point in points))}
+    return {point: points[point] for point in sorted(points, key=lambda one: (order[one.system], one.passages))}
 
 
-def _questions_by_group(predictions: Iterable[Prediction]) -> dict[str, set[str]]:
+def _questions_by_group(cases: Iterable[Case]) -> dict[str, set[str]]:
     """Return question ids under "all" and under each named group."""
     groups: dict[str, set[str]] = {}
-    for row in predictions:
-        groups.setdefault(row.group, set()).add(row.question_id)
+    for case in cases:
+        groups.setdefault(case.prediction.group, set()).add(case.prediction.question_id)
     named = {name: groups[name] for name in sorted(groups) if name not in ("", EVERYONE)}
     return {EVERYONE: set[str]().union(*groups.values()), **named}
 
 
-def _points(rows: Iterable[Prediction]) -> dict[Point, dict[str, Prediction]]:
-    """Return predictions by point and question: systems as they first appear, passage counts ascending."""
-    points: dict[Point, dict[str, Prediction]] = {}
-    for row in rows:
-        points.setdefault((row.system, _count(row)), {})[row.question_id] = row
-    systems = list(dict.fromkeys(system for system, _ in points))
-    return {point: points[point] for point in sorted(points, key=lambda point: (systems.index(point[0]), point[1]))}
+def _detectable(n: int, confidence: float) -> dict[str, Any]:
+    difference = detectable_difference(n, power=POWER, confidence=confidence)
+    return {"n": n, "power": POWER, "difference": round(difference, 6)}
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """All cells of one gold mode and group on the same questions, resampled together."""
-
-    gold: str
-    group: str
-    rows: dict[Point, list[Prediction]]
-    resampled: ResampledMeans
-
-    def column(self, point: Point, metric: str = HEADLINE) -> int:
-        return list(self.rows).index(point) * len(_METRIC_NAMES) + _METRIC_NAMES.index(metric)
-
-    def sweep(self, system: str) -> list[Point]:
-        return [point for point in self.rows if point[0] == system]
-
-    def systems(self) -> list[str]:
-        return list(dict.fromkeys(system for system, _ in self.rows))
+def _tables(
+    points: Points, groups: Mapping[str, set[str]], baseline: str, sampling: Sampling
+) -> dict[str, list[dict[str, Any]]]:
+    """Return cells, differences, drops and retention of all modes."""
+    tables: dict[str, list[dict[str, Any]]] = {"cells": [], "differences": [], "drops": [], "retention": []}
+    for place in dict.fromkeys((point.gold, point.variant) for point in points):
+        of_mode = {point: by_id for point, by_id in points.items() if (point.gold, point.variant) == place}
+        common = _common(of_mode)
+        for group, ids in groups.items():
+            if shared := sorted(common & ids):
+                _add_mode(tables, of_mode, group, shared, baseline, sampling)
+    everyone = [row for row in tables["differences"] if row["group"] == EVERYONE]
+    for row, corrected in zip(everyone, holm([row["p"] for row in everyone]), strict=True):
+        row["p_holm"] = float(f"{corrected:.6g}")
+    return tables
 
 
-def _grid(
-    gold: str, group: str, points: Mapping[Point, Mapping[str, Prediction]], ids: Sequence[str], bootstrap: Bootstrap
-) -> _Grid:
-    rows = {point: [by_id[question] for question in ids] for point, by_id in points.items()}
-    # One column per point and metric, points outermost, as _Grid.column counts.
-    matrix = np.hstack([[metric_values(row) for row in point_rows] for point_rows in rows.values()])
-    return _Grid(gold, group, rows, resample(matrix, bootstrap))
+def _common(points: Points) -> set[str]:
+    """Return the questions that have been answered at every point."""
+    common = set.intersection(*(set(by_id) for by_id in points.values()))
+    if not common:
+        one = next(iter(points))
+        raise RagFtError(
+            f"no question has been answered at every point of gold mode {one.gold!r}"
+            f"{f' with {one.variant}' if one.variant else ''}, so nothing can be compared. "
+            "Run `rag-ft evaluate RECIPE` again; it continues where it stopped."
+        )
+    return common
+
+
+def _add_mode(
+    tables: Mapping[str, list[dict[str, Any]]],
+    points: Points,
+    group: str,
+    ids: Sequence[str],
+    baseline: str,
+    sampling: Sampling,
+) -> None:
+    mode = mode_of(points, group, ids, sampling)
+    tables["cells"].extend(cells(mode))
+    tables["differences"].extend(differences(mode, baseline))
+    if mode.gold in SWEEP_MODES and len({point.passages for point in points}) > 1:
+        same = comparable(points, ids)
+        drops, retention = falls(mode if same == list(ids) else mode_of(points, group, same, sampling), baseline)
+        tables["drops"].extend(drops)
+        tables["retention"].extend(retention)
+
+
+def score_predictions(predictions: Sequence[Prediction], **options: Any) -> dict[str, Any]:
+    """Score predictions as they were parsed when they were written; see score_cases."""
+    cases = [
+        Case(row, Parsed(row.answer, row.abstained, row.answer is not None or row.abstained), (), "answer")
+        for row in predictions
+    ]
+    return score_cases(cases, **options)[0]
 
 
 def metric_values(row: Prediction) -> list[float]:
-    """Return the metrics of one answer in the order of METRICS, then `cover_output`."""
-    if row.failure is not None:
-        return [0.0] * len(_METRIC_NAMES)
-    if not row.answers:  # annotated as unanswerable: right is who declines, as in SQuAD 2.0 (arXiv 1806.03822)
-        return [float(row.abstained)] * len(_METRIC_NAMES)
-    whole_output = METRICS[HEADLINE](row.output, row.answers)
-    answer = None if row.abstained else row.answer
-    if answer is None:  # without this, declining would match an answer that normalises to nothing
-        return [0.0] * len(METRICS) + [whole_output]
-    return [metric(answer or "", row.answers) for metric in METRICS.values()] + [whole_output]
-
-
-def _add_cells(scores: dict[str, Any], grid: _Grid, baseline: str) -> None:
-    scores["cells"] += [_cell(grid, point) for point in grid.rows]
-    scores["differences"] += _differences(grid, baseline)
-
-
-def _add_falls(scores: dict[str, Any], grid: _Grid, baseline: str) -> None:
-    swept = [system for system in grid.systems() if len(grid.sweep(system)) > 1]
-    scores["drops"] += [_drop(grid, system, baseline) for system in swept]
-    scores["retention"] += [_retention(grid, system) for system in swept]
-
-
-def _cell(grid: _Grid, point: Point) -> dict[str, Any]:
-    rows = grid.rows[point]
-    table = abstention((row.answerable, row.abstained) for row in rows if row.failure is None)
-    return {
-        "system": point[0],
-        "gold": grid.gold,
-        "passages": max(row.passages for row in rows),
-        "group": grid.group,
-        "n": len(rows),
-        "answerable": sum(row.answerable for row in rows),
-        **{name: _plain(grid.resampled.mean(grid.column(point, name))) for name in _METRIC_NAMES},
-        "abstention": {key: _rounded(value) for key, value in asdict(table).items()},
-        "failures": sum(row.failure is not None for row in rows),
-        "prompt_tokens": _mean(row.prompt_tokens for row in rows),
-        "output_tokens": _mean(row.output_tokens for row in rows),
-        "seconds": _mean(row.seconds for row in rows),
-    }
-
-
-def _differences(grid: _Grid, baseline: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "system": system,
-            "baseline": baseline,
-            "gold": grid.gold,
-            "passages": max(row.passages for row in grid.rows[system, count]),
-            "group": grid.group,
-            HEADLINE: _plain(grid.resampled.difference(grid.column((system, count)), grid.column((baseline, count)))),
-        }
-        for system, count in grid.rows
-        if system != baseline and (baseline, count) in grid.rows
-    ]
-
-
-def _drop(grid: _Grid, system: str, baseline: str) -> dict[str, Any]:
-    """Return how far a system falls from its best count to its largest, and that against the baseline's fall."""
-    points = grid.sweep(system)
-    columns = [grid.column(point) for point in points]
-    drop = grid.resampled.drop_from_best(columns)
-    base_points = grid.sweep(baseline)
-    comparable = system != baseline and [count for _, count in points] == [count for _, count in base_points]
-    against = [grid.column(point) for point in base_points]
-    return {
-        "system": system,
-        "gold": grid.gold,
-        "group": grid.group,
-        "n": grid.resampled.n,
-        "best_passages": points[drop.best][1],
-        "largest_passages": points[-1][1],
-        HEADLINE: _plain(drop.interval),
-        "minus_baseline": _plain(grid.resampled.drop_difference(columns, against)) if comparable else None,
-    }
-
-
-def _retention(grid: _Grid, system: str) -> dict[str, Any]:
-    """Return accuracy at the largest count over that at the smallest; null where the latter is 0."""
-    points = grid.sweep(system)
-    smallest, largest = (float(grid.resampled.means[grid.column(point)]) for point in (points[0], points[-1]))
-    ratio = _rounded(largest / smallest) if smallest else None
-    return {"system": system, "gold": grid.gold, "group": grid.group, "n": grid.resampled.n, "ratio": ratio}
-
-
-def _plain(interval: Interval) -> dict[str, float]:
-    return {name: round(getattr(interval, name), 6) for name in ("mean", "low", "high")}
-
-
-def _rounded(value: float | None) -> float | None:
-    return round(value, 6) if isinstance(value, float) else value
-
-
-def _mean(values: Iterable[float]) -> float:
-    return round(float(np.mean(list(values))), 6)
+    """Return the metrics of one answer in the order of METRICS."""
+    case = Case(row, Parsed(row.answer, row.abstained, True), (), "answer")
+    return [value or 0.0 for value in scored(case).values.values()]

@@ -1,0 +1,141 @@
+"""Scored answers: every metric of every case, and the file of one row per answer. Aggregates nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_builders.files import atomic_path
+from rag_ft.evaluation.cases import Case
+from rag_ft.evaluation.conditions import REFERENCES
+from rag_ft.evaluation.metrics import METRICS as TEXT_METRICS
+from rag_ft.evaluation.settings import SystemSettings
+
+HEADLINE = "accuracy"
+Price = tuple[float, float]
+"""What a million prompt tokens and a million written tokens cost."""
+
+
+def _of_answer(metric: Callable[[str, Sequence[str]], float], case: Case) -> float:
+    if case.prediction.failure is not None:
+        return 0.0
+    if not case.prediction.answers:  # annotated as unanswerable: right is who declines, as in SQuAD 2.0
+        return float(case.parsed.abstained)
+    return 0.0 if case.parsed.answer is None else metric(case.parsed.answer, case.prediction.answers)
+
+
+def _of_output(metric: Callable[[str, Sequence[str]], float], case: Case) -> float:
+    if case.prediction.failure is not None:
+        return 0.0
+    answers = case.prediction.answers
+    return metric(case.prediction.output, answers) if answers else float(case.parsed.abstained)
+
+
+METRICS: dict[str, Callable[[Case], float | None]] = {
+    name: partial(_of_answer, metric) for name, metric in TEXT_METRICS.items()
+} | {"cover_output": partial(_of_output, TEXT_METRICS[HEADLINE])}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell of the grid: a system under a condition. A reference is one point, however many passages it shows."""
+
+    system: str
+    gold: str
+    variant: str
+    passages: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A case with its metrics; None where a metric does not apply.
+
+    Attributes:
+        values: by the names of METRICS.
+        cost: of the answer; None where its system has no price.
+    """
+
+    case: Case
+    values: Mapping[str, float | None]
+    cost: float | None
+
+    @property
+    def accuracy(self) -> float:
+        """The headline metric, which applies to every answer."""
+        return self.values[HEADLINE] or 0.0
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the output declined."""
+        return self.case.parsed.abstained
+
+
+def scored(case: Case, price: Price | None = None) -> Scored:
+    """Measure one case."""
+    row = case.prediction
+    cost = (row.prompt_tokens * price[0] + row.output_tokens * price[1]) / 1e6 if price else None
+    return Scored(case, {name: metric(case) for name, metric in METRICS.items()}, cost)
+
+
+def point_of(case: Case) -> Point:
+    """Return the cell a case belongs to."""
+    row = case.prediction
+    return Point(row.system, row.gold, row.variant, 0 if row.gold in REFERENCES else row.passages)
+
+
+def prices_of(systems: Iterable[SystemSettings]) -> dict[str, Price]:
+    """Return the prices of the systems that are asked over an endpoint with both prices."""
+    found = {}
+    for system in systems:
+        asked = system.endpoint
+        if asked and asked.input_price is not None and asked.output_price is not None:
+            found[system.name] = (asked.input_price, asked.output_price)
+    return found
+
+
+def answer_row(answer: Scored) -> dict[str, Any]:
+    """Return a row of answers.jsonl.
+
+    question_id, group, system, gold, passages, variant, answerable, abstained, failure, confidence, route,
+    prompt_tokens, output_tokens, seconds, answer (as parsed; null where there is none), cost (null without prices),
+    then every metric of METRICS, null where it does not apply.
+    """
+    row, parsed = answer.case.prediction, answer.case.parsed
+    return {
+        "question_id": row.question_id,
+        "group": row.group,
+        "system": row.system,
+        "gold": row.gold,
+        "passages": row.passages,
+        "variant": row.variant,
+        "answerable": row.answerable,
+        "abstained": parsed.abstained,
+        "failure": row.failure,
+        "confidence": row.confidence,
+        "route": row.route,
+        "prompt_tokens": row.prompt_tokens,
+        "output_tokens": row.output_tokens,
+        "seconds": row.seconds,
+        "answer": parsed.answer,
+        "cost": answer.cost,
+        **{name: None if value is None else round(value, 6) for name, value in answer.values.items()},
+    }
+
+
+def write_answers(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write answers.jsonl, atomically: one JSON object a line."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def column(answers: Sequence[Scored], value: Callable[[Scored], float | None]) -> list[float]:
+    """Return one number an answer, NaN where there is none, as the bootstrap takes it."""
+    found = (value(answer) for answer in answers)
+    return [float("nan") if one is None else one for one in found]

@@ -1,0 +1,182 @@
+"""The cells of one mode of the grid, on the same questions: means, paired differences, how accuracy falls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from rag_ft.evaluation.answers import HEADLINE, METRICS, Point, Scored, column
+from rag_ft.evaluation.metrics import abstention
+from rag_ft.evaluation.statistics import Bootstrap, Interval, ResampledMeans, mcnemar, resample
+
+SWEEP_MODES = ("kept", "retrieved")
+"""Gold modes in which accuracy is meant to hold as passages are added."""
+_NAMES = list(METRICS)
+Points = Mapping[Point, Mapping[str, Scored]]
+"""Answers by cell and question id: systems as they first appear, passage counts ascending."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How questions are drawn: the bootstrap, and by question id the cluster drawn together (None: none)."""
+
+    bootstrap: Bootstrap
+    clusters: Mapping[str, str] | None = None
+
+    def resample(self, columns: Sequence[Sequence[float]], ids: Sequence[str]) -> ResampledMeans:
+        """Resample columns that hold one number for each of the questions `ids`."""
+        clusters = None if self.clusters is None else [self.clusters.get(id_, id_) for id_ in ids]
+        return resample(np.column_stack(columns), self.bootstrap, clusters)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """All cells of a gold mode, variant and group on the same questions, resampled together."""
+
+    gold: str
+    variant: str
+    group: str
+    rows: Mapping[Point, Sequence[Scored]]
+    resampled: ResampledMeans
+
+    def column(self, point: Point, metric: str = HEADLINE) -> int:
+        """Return the column of a cell's metric."""
+        return list(self.rows).index(point) * len(_NAMES) + _NAMES.index(metric)
+
+    def sweep(self, system: str) -> list[Point]:
+        """Return a system's points, passage counts ascending."""
+        return [point for point in self.rows if point.system == system]
+
+    def place(self) -> dict[str, str]:
+        """Return what every row of scores.json says of where it stands."""
+        return {"gold": self.gold, "variant": self.variant, "group": self.group}
+
+
+def mode_of(points: Points, group: str, ids: Sequence[str], sampling: Sampling) -> Mode:
+    """Resample all cells of one gold mode and variant on the questions `ids`, which each of them has answered."""
+    rows = {point: [by_id[id_] for id_ in ids] for point, by_id in points.items()}
+    # One column per point and metric, points outermost, as Mode.column counts.
+    columns = [_values(answers, name) for answers in rows.values() for name in _NAMES]
+    first = next(iter(rows))
+    return Mode(first.gold, first.variant, group, rows, sampling.resample(columns, ids))
+
+
+def _values(answers: Sequence[Scored], name: str) -> list[float]:
+    return column(answers, lambda answer: answer.values[name])
+
+
+def comparable(points: Points, ids: Sequence[str]) -> list[str]:
+    """Return the questions that say how accuracy falls with the count.
+
+    With gold kept those are the ones that can be answered at every count, if there are any: a question of two hops
+    cannot at one passage, and would make the fall from there look small.
+    """
+    if any(point.gold != "kept" for point in points):
+        return list(ids)
+    always = [id_ for id_ in ids if all(by_id[id_].case.prediction.answerable for by_id in points.values())]
+    return always or list(ids)
+
+
+def cells(mode: Mode) -> list[dict[str, Any]]:
+    """Return the row of every cell."""
+    return [_cell(mode, point) for point in mode.rows]
+
+
+def _cell(mode: Mode, point: Point) -> dict[str, Any]:
+    answers = mode.rows[point]
+    rows = [answer.case.prediction for answer in answers]
+    asked = [answer for answer in answers if answer.case.prediction.failure is None]
+    table = abstention((answer.case.prediction.answerable, answer.abstained) for answer in asked)
+    return {
+        "system": point.system,
+        **mode.place(),
+        "passages": max(row.passages for row in rows),
+        "n": len(rows),
+        "answerable": sum(row.answerable for row in rows),
+        **{name: plain(mode.resampled.mean(mode.column(point, name))) for name in _NAMES},
+        "abstention": {key: rounded(value) for key, value in asdict(table).items()},
+        "failures": len(answers) - len(asked),
+        "prompt_tokens": mean(row.prompt_tokens for row in rows),
+        "output_tokens": mean(row.output_tokens for row in rows),
+        "seconds": mean(row.seconds for row in rows),
+        "calls": mean(row.calls for row in rows),
+        "cost": _mean_cost(answers),
+    }
+
+
+def _mean_cost(answers: Sequence[Scored]) -> float | None:
+    costs = [answer.cost for answer in answers if answer.cost is not None]
+    return float(f"{np.mean(costs):.6g}") if costs else None  # often far below a millionth
+
+
+def differences(mode: Mode, baseline: str) -> list[dict[str, Any]]:
+    """Return every system against the baseline at the same count, question by question."""
+    found = []
+    for point, answers in mode.rows.items():
+        other = Point(baseline, point.gold, point.variant, point.passages)
+        if point.system != baseline and other in mode.rows:
+            interval = mode.resampled.difference(mode.column(point), mode.column(other))
+            tally = _tally(answers, mode.rows[other])
+            passages = max(answer.case.prediction.passages for answer in answers)
+            place = {"system": point.system, "baseline": baseline, **mode.place(), "passages": passages}
+            found.append({**place, HEADLINE: plain(interval), **tally, "p_holm": None})
+    return found
+
+
+def _tally(answers: Sequence[Scored], others: Sequence[Scored]) -> dict[str, Any]:
+    gains = [one.accuracy - other.accuracy for one, other in zip(answers, others, strict=True)]
+    wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    p = float(f"{mcnemar(wins, losses):.6g}")
+    return {"wins": wins, "losses": losses, "ties": len(gains) - wins - losses, "p": p}
+
+
+def falls(mode: Mode, baseline: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the drops and the retentions of the systems that were asked at several counts."""
+    systems = dict.fromkeys(point.system for point in mode.rows)
+    swept = [system for system in systems if len(mode.sweep(system)) > 1]
+    return [_drop(mode, system, baseline) for system in swept], [_retention(mode, system) for system in swept]
+
+
+def _drop(mode: Mode, system: str, baseline: str) -> dict[str, Any]:
+    """Return how far a system falls from its best count to its largest, and that against the baseline's fall."""
+    points, others = mode.sweep(system), mode.sweep(baseline)
+    columns, against = ([mode.column(point) for point in sweep] for sweep in (points, others))
+    drop = mode.resampled.drop_from_best(columns)
+    alike = system != baseline and [one.passages for one in points] == [one.passages for one in others]
+    return {
+        "system": system,
+        **mode.place(),
+        "n": mode.resampled.n,
+        "best_passages": points[drop.best].passages,
+        "largest_passages": points[-1].passages,
+        HEADLINE: plain(drop.interval),
+        "minus_baseline": plain(mode.resampled.drop_difference(columns, against)) if alike else None,
+    }
+
+
+def _retention(mode: Mode, system: str) -> dict[str, Any]:
+    """Return accuracy at the largest count over that at the smallest; null where the latter is 0."""
+    points = mode.sweep(system)
+    smallest, largest = (float(mode.resampled.means[mode.column(point)]) for point in (points[0], points[-1]))
+    ratio = rounded(largest / smallest) if smallest else None
+    return {"system": system, **mode.place(), "n": mode.resampled.n, "ratio": ratio}
+
+
+def plain(interval: Interval) -> dict[str, float] | None:
+    """Return an interval as scores.json holds it; None where nothing was there to be measured."""
+    if not interval.n or np.isnan(interval.mean):
+        return None
+    return {**{name: round(getattr(interval, name), 6) for name in ("mean", "low", "high")}, "n": interval.n}
+
+
+def rounded(value: float | None) -> float | None:
+    """Round what is no count to six places."""
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean, rounded."""
+    return round(float(np.mean(list(values))), 6)
