@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from data_builders.files import content_hash
 from data_builders.records import Evidence, Label, Passage, Relevance
 from rag_ft.prompting import templates
+from rag_ft.prompting.parse import one_line, split_quote
 from rag_ft.prompting.settings import PromptSettings
 
 SPAN_NAMES = ("relevance", "evidence", "analysis", "answer", "end")
@@ -56,8 +57,11 @@ def render_prompt(question: str, passages: Sequence[Passage], settings: PromptSe
 
 
 def render_target(label: Label, settings: PromptSettings) -> tuple[Span, ...]:
-    """Render the label in the style of `settings`. The end-of-turn span is the tokenizer's and comes with encoding."""
-    answer = settings.abstention if label.answer is None else label.answer.strip()
+    """Render the label in the style of `settings`. The end-of-turn span is the tokenizer's and comes with encoding.
+
+    Each reason, quote, analysis and answer takes one line, so that parse_output reads it back whole.
+    """
+    answer = settings.abstention if label.answer is None else one_line(label.answer)
     if settings.style == "answer":
         return (Span("answer", answer),)
     if settings.style == "reasoning":
@@ -65,26 +69,32 @@ def render_target(label: Label, settings: PromptSettings) -> tuple[Span, ...]:
     return (
         Span("relevance", _judgements(label)),
         Span("evidence", _evidence(label)),
-        Span("analysis", f"Analysis: {label.analysis.strip()}\n"),
+        Span("analysis", f"Analysis: {one_line(label.analysis)}\n"),
         Span("answer", f"Answer: {answer}"),
     )
 
 
 def _reasons(label: Label) -> str:
-    lines = [f"[{item.passage + 1}] {item.reason.strip()}" for item in label.relevance if item.relevant]
+    lines = [f"[{item.passage + 1}] {one_line(item.reason)}" for item in label.relevance if item.relevant]
     return "\n".join(lines or [templates.NO_PASSAGE_RELEVANT]) + "\n"
 
 
 def _judgements(label: Label) -> str:
     lines = [
-        f"[{item.passage + 1}] {'yes' if item.relevant else 'no'}: {item.reason.strip()}" for item in label.relevance
+        f"[{item.passage + 1}] {'yes' if item.relevant else 'no'}: {one_line(item.reason)}" for item in label.relevance
     ]
     return "\n".join(["Relevance:", *lines]) + "\n"
 
 
 def _evidence(label: Label) -> str:
-    lines = [f'[{item.passage + 1}] "{item.quote}": {item.reason.strip()}' for item in label.evidence]
+    lines = [f"[{item.passage + 1}] {_quoted(one_line(item.quote), one_line(item.reason))}" for item in label.evidence]
     return "\n".join(["Evidence:", *(lines or [templates.NO_EVIDENCE])]) + "\n"
+
+
+def _quoted(quote: str, reason: str) -> str:
+    """Put a quote in quotation marks; marks of its own that would end it early become typographic."""
+    line = f'"{quote}": {reason}'
+    return line if split_quote(line) == (quote, reason) else f'"{quote.replace(chr(34), chr(0x201D))}": {reason}'
 
 
 def prompt_hash(settings: PromptSettings) -> str:
