@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.statistics import Bootstrap, bootstrap_mean, drop_from_best, paired_difference, resample
+from rag_ft.evaluation.statistics import (
+    Bootstrap,
+    _weights,
+    bootstrap_mean,
+    detectable_difference,
+    drop_from_best,
+    holm,
+    mcnemar,
+    paired_difference,
+    resample,
+)
 
 
 def test_mean_interval_has_the_quantiles_of_the_binomial():
@@ -52,6 +62,7 @@ def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
     values = np.random.default_rng(1).random((30, 2))
     whole = resample(values, Bootstrap(resamples=301)).draws
     monkeypatch.setattr("rag_ft.evaluation.statistics._CHUNK", 30 * 7)
+    _weights.cache_clear()
     assert np.array_equal(resample(values, Bootstrap(resamples=301)).draws, whole)
 
 
@@ -125,3 +136,155 @@ def test_a_flat_curve_is_seldom_called_a_drop():
     ]
     assert min(drop.interval.low for drop in drops) == 0
     assert sum(drop.interval.low > 0 for drop in drops) / len(drops) < 0.08
+
+
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
+def test_coverage_holds_for_one_matrix_of_many_simulated_pairs(interval):
+    rng, trials = np.random.default_rng(11), 400
+    ease = rng.standard_normal((150, trials, 1)) * 0.6**0.5 + rng.standard_normal((150, trials, 2)) * 0.4**0.5
+    scores = ease < [NormalDist().inv_cdf(accuracy) for accuracy in (0.8, 0.65)]
+    resampled = resample(scores.reshape(150, -1), Bootstrap(resamples=1000, seed=3, interval=interval))
+    intervals = [resampled.difference(2 * trial, 2 * trial + 1) for trial in range(trials)]
+    assert 0.93 <= sum(one.low <= 0.15 <= one.high for one in intervals) / trials <= 0.97
+
+
+def test_bca_agrees_with_scipy_on_skewed_data():
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(2).exponential(size=40)
+    ours = bootstrap_mean(values, Bootstrap(resamples=40_000, interval="bca"))
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(4)
+    ).confidence_interval
+    percentile = bootstrap_mean(values, Bootstrap(resamples=40_000))
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    assert ours.high > percentile.high + 0.02  # skewed to the right: both ends move up
+    assert ours.low > percentile.low
+
+
+def test_bca_of_a_paired_difference_agrees_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    first, second = correlated(np.random.default_rng(8), [0.93, 0.7], 120).T
+    ours = paired_difference(first, second, Bootstrap(resamples=40_000, interval="bca"))
+    gains = (first - second,)
+    theirs = stats.bootstrap(gains, np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(4))
+    ends = (theirs.confidence_interval.low, theirs.confidence_interval.high)
+    assert (ours.low, ours.high) == pytest.approx(ends, abs=0.5 / 120)
+
+
+@pytest.mark.parametrize("values", [[1.0] * 9, [0.0], [0, 0, 0, 0, 0.1 + 0.2 - 0.3]])
+def test_bca_of_data_without_variation_is_the_percentile_interval(values):
+    ends = [bootstrap_mean(values, Bootstrap(resamples=200, interval=kind)) for kind in ("percentile", "bca")]
+    assert ends[0] == ends[1]
+    assert not np.isnan(ends[1].low)
+
+
+# Scores that apply to some questions only
+
+
+def test_questions_a_metric_does_not_apply_to_are_left_out():
+    interval = bootstrap_mean([1, 0, np.nan, np.nan], Bootstrap(resamples=40_000))
+    assert (interval.mean, interval.n) == (0.5, 2)
+    # Of four drawn, each is one of the two that count with 1/2; given m of them, the hits are binomial (m, 1/2).
+    draws = resample([[1.0], [0.0], [np.nan], [np.nan]], Bootstrap(resamples=40_000)).draws[:, 0]
+    assert np.isnan(draws).mean() == pytest.approx(1 / 16, abs=0.005)
+    sure = sum(4 / 16 * 0.5 if m == 1 else [6, 4, 1][m - 2] / 16 * 0.5**m for m in (1, 2, 3, 4))
+    assert (draws == 1).mean() == pytest.approx(sure, abs=0.008)
+
+
+def test_a_score_that_applies_nowhere_has_no_mean_and_no_question():
+    interval = bootstrap_mean([np.nan, np.nan], Bootstrap(resamples=100))
+    assert interval.n == 0
+    assert np.isnan([interval.mean, interval.low, interval.high]).all()
+
+
+def test_a_number_made_of_several_means_is_resampled_as_a_whole():
+    resampled = resample([[1, 1], [0, 1], [1, 1], [0, 1]], Bootstrap(resamples=2000))
+    ratio = resampled.statistic([0, 1], lambda means: means[:, 0] / means[:, 1])
+    assert (ratio.mean, ratio.n) == (0.5, 4)
+    assert (ratio.low, ratio.high) == (0, 1)  # the second column is always 1: hits are binomial (4, 1/2)
+
+
+def test_the_spread_is_never_below_nothing_and_chooses_anew_at_its_upper_end():
+    spread = resample([[1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], Bootstrap(resamples=2000)).spread([0, 1, 2])
+    assert (spread.mean, spread.low, spread.high) == (0.5, 0, 1)
+    flat = resample([[1, 0], [0, 1]] * 20, Bootstrap(resamples=500)).spread([0, 1])
+    assert (flat.mean, flat.low) == (0, 0)
+    assert flat.high > 0.1
+
+
+# Related questions
+
+
+def test_questions_of_a_document_are_drawn_together():
+    # Two documents, all right or all wrong: only 0, 1/2 and 1 can be drawn, with 1/4, 1/2, 1/4.
+    draws = resample([[1]] * 3 + [[0]] * 3, Bootstrap(resamples=20_000), clusters=list("aaabbb")).draws[:, 0]
+    assert [np.mean(draws == value) for value in (0, 0.5, 1)] == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
+
+
+def test_documents_of_different_sizes_weigh_by_their_questions():
+    resampled = resample([[1], [1], [1], [0]], Bootstrap(resamples=500), clusters=list("aaab"))
+    assert resampled.means[0] == 0.75
+    assert set(resampled.draws[:, 0]) == {0, 0.75, 1}
+
+
+def test_single_questions_as_clusters_change_nothing():
+    scores = np.random.default_rng(0).random((20, 2))
+    alone = resample(scores, Bootstrap(resamples=200, interval="bca"))
+    clustered = resample(scores, Bootstrap(resamples=200, interval="bca"), [f"{number:02d}" for number in range(20)])
+    assert alone.difference(0, 1) == clustered.difference(0, 1)
+
+
+# Tests of pairs
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p"),
+    [
+        (0, 0, 1),
+        (5, 0, 2 / 2**5),
+        (1, 4, 2 * (1 + 5) / 2**5),
+        (3, 3, 1),  # twice the tail is above 1
+        (10, 2, 2 * (1 + 12 + 66) / 2**12),
+    ],
+)
+def test_mcnemar_is_exact(wins, losses, p):
+    assert mcnemar(wins, losses) == mcnemar(losses, wins) == pytest.approx(p)
+
+
+def test_mcnemar_agrees_with_scipy_for_thousands_of_questions():
+    stats = pytest.importorskip("scipy.stats")
+    for wins, losses in [(1000, 900), (1500, 1500), (3000, 2500), (40, 4000)]:
+        assert mcnemar(wins, losses) == pytest.approx(stats.binomtest(wins, wins + losses).pvalue, rel=1e-6)
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls():
+    # In order: 0.01 x 4, 0.02 x 3, 0.03 x 2 (not below the one before), 0.9 x 1.
+    assert holm([0.02, 0.01, 0.9, 0.03]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
+    assert holm([0.5, 0.6]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_detectable_difference_solves_its_equation_worked_out_by_hand():
+    # n = 400, 25 % discordant: (1.95996 x 0.5 + 0.84162 x sqrt(0.25 - 0.0698^2)) / 20 = 0.0698.
+    assert detectable_difference(400) == pytest.approx(0.0698, abs=2e-4)
+    # 100 questions, 10 % discordant: (1.95996 x 0.31623 + 0.84162 x sqrt(0.1 - 0.0868^2)) / 10 = 0.0876, which gives
+    # 0.0876 back when put in again.
+    assert detectable_difference(100, discordant=0.1) == pytest.approx(0.0876, abs=2e-4)
+
+
+def test_detectable_difference_shrinks_with_questions_and_never_exceeds_one():
+    sizes = [detectable_difference(n) for n in (1, 3, 20, 100, 1000, 10_000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 1
+    assert sizes[2] > 0.25  # above the discordant share that was assumed: that is raised to it
+
+
+def test_a_difference_of_the_detectable_size_is_found_four_times_in_five():
+    n, discordant = 400, 0.25
+    gain = detectable_difference(n, discordant=discordant)
+    rng = np.random.default_rng(9)
+    wins, losses, _ = rng.multinomial(
+        n, [(discordant + gain) / 2, (discordant - gain) / 2, 1 - discordant], size=2000
+    ).T
+    found = np.mean([mcnemar(int(w), int(lost)) < 0.05 for w, lost in zip(wins, losses, strict=True)])
+    assert 0.74 <= found <= 0.84  # the exact test is a little more careful than its approximation
