@@ -41,8 +41,11 @@ class Encoder:
         self.template_kwargs = template_kwargs
         self.frame: ChatFrame = chat_frame(tokenizer, template_kwargs)
         self._neutralise = neutraliser(tokenizer)
-        self._cache: dict[str, Ids] = {}
-        self.end: Ids = self._end_of_turn()
+        self._cache: dict[tuple[str, str], Ids] = {}
+        self._controls = control_tokens(tokenizer)
+        self._spaced = self._behind("\n", self.tokenise("\nx")) != self.tokenise("x")
+        self.end_text: str = self._end_of_turn()
+        [self.end] = self.parts([self.end_text], before="an answer")
 
     def styled(self, style: Style) -> Encoder:
         """Return this encoder for another style of prompt and target; what was tokenised is shared."""
@@ -58,7 +61,7 @@ class Encoder:
 
     def prompt(self, question: str, passages: Sequence[Passage]) -> tuple[Ids, ...]:
         """Return the prompt's segments: head, one for each passage, question with the generation prompt."""
-        return self._encode(self.prompt_texts(question, passages))
+        return self.parts(self.prompt_texts(question, passages))
 
     def prompt_texts(self, question: str, passages: Sequence[Passage]) -> tuple[str, ...]:
         """Return the text of each prompt segment; joined they are what the chat template writes."""
@@ -81,11 +84,19 @@ class Encoder:
 
     def target(self, label: Label) -> tuple[EncodedSpan, ...]:
         """Return the target's spans, the end-of-turn token last."""
-        spans = [Span(span.name, self._neutralise(span.text)) for span in render_target(label, self.settings)]
-        spans[0] = replace(spans[0], text=self.frame.lead + spans[0].text)
-        ids = self._encode([span.text for span in spans])
+        spans = self._target_spans(label)
+        ids = self.parts([span.text for span in spans], before=self.frame.tail)
         named = [EncodedSpan(span.name, found) for span, found in zip(spans, ids, strict=True)]
         return (*named, EncodedSpan("end", self.end))
+
+    def target_text(self, label: Label) -> str:
+        """Return the text of the target, the end-of-turn token last."""
+        return "".join(span.text for span in self._target_spans(label)) + self.end_text
+
+    def _target_spans(self, label: Label) -> list[Span]:
+        spans = [Span(span.name, self._neutralise(span.text)) for span in render_target(label, self.settings)]
+        spans[0] = replace(spans[0], text=self.frame.lead + spans[0].text)
+        return spans
 
     def _rendered(self, question: str, passages: Sequence[Passage]) -> Prompt:
         safe = [
@@ -93,27 +104,48 @@ class Encoder:
         ]
         return render_prompt(self._neutralise(question), safe, self.settings)
 
-    def _encode(self, texts: Sequence[str]) -> tuple[Ids, ...]:
-        """Tokenise each text by itself, new ones in one call: a call for each costs half as much again."""
+    def parts(self, texts: Sequence[str], before: str = "") -> tuple[Ids, ...]:
+        """Tokenise the parts of one text each by itself, as they would be in the whole; new ones in one call.
+
+        Args:
+            texts: parts that follow one another.
+            before: what stands ahead of the first; empty where the text begins with it.
+        """
         if len(self._cache) > CACHED:
             self._cache.clear()
-        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        keys = [(self._anchor(ahead), text) for ahead, text in zip((before, *texts), texts, strict=False)]
+        new = [key for key in dict.fromkeys(keys) if key not in self._cache]
         if new:
-            ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-            self._cache.update(zip(new, map(tuple, ids), strict=True))
-        return tuple(self._cache[text] for text in texts)
+            ids = self._tokenise_all([anchor + text for anchor, text in new])
+            self._cache.update((key, self._behind(key[0], found)) for key, found in zip(new, ids, strict=True))
+        return tuple(self._cache[key] for key in keys)
+
+    def _anchor(self, before: str) -> str:
+        """Return what to put ahead of a part so that its tokenizer takes it for the middle of a text.
+
+        Only tokenizers of the Llama 2 kind need it, which put a space in front of every text; some also behind every
+        control token.
+        """
+        if not self._spaced or not before:
+            return ""
+        return next((token for token in self._controls if before.endswith(token)), "\n")
+
+    def _behind(self, anchor: str, ids: Ids) -> Ids:
+        return ids[len(self.tokenise(anchor)) :] if anchor else ids
+
+    def _tokenise_all(self, texts: Sequence[str]) -> list[Ids]:
+        found = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        return [tuple(ids) for ids in found]
 
     def tokenise(self, text: str) -> Ids:
         """Tokenise as it stands: the chat template has written every special token there is to be."""
         return tuple(self.tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])
 
-    def _end_of_turn(self) -> Ids:
-        """Return the ids from the end of the answer to the first control token of the template."""
-        controls = {self.tokenizer.convert_tokens_to_ids(token) for token in control_tokens(self.tokenizer)}
-        ids = self.tokenise(self.frame.end)
-        for position, token in enumerate(ids):
-            if token in controls:
-                return ids[: position + 1]
+    def _end_of_turn(self) -> str:
+        """Return what the template writes from the end of the answer to its first control token, that included."""
+        ends = [self.frame.end.find(token) + len(token) for token in self._controls if token in self.frame.end]
+        if ends:
+            return self.frame.end[: min(ends)]
         raise RagFtError(
             "the chat template writes no end-of-turn token after an answer, so the model could never learn to stop: "
             f"it ends with {self.frame.end!r}. Set model.chat_template to one that does: chatml or plain."

@@ -249,8 +249,10 @@ def _render(messages: list[dict[str, str]], encoder: Encoder, prompt: bool) -> s
 def encoded_chat(conversation: Conversation, encoder: Encoder) -> list[EncodedSpan]:
     """Return the spans of a conversation as token ids; each ends where a control token or an answer begins."""
     spans = chat_spans(conversation, encoder)
+    ids = encoder.parts([span.text for span in spans])
     return [
-        EncodedSpan(span.name, encoder.end if span.name == "end" else encoder.tokenise(span.text)) for span in spans
+        EncodedSpan(span.name, encoder.end if span.name == "end" else found)
+        for span, found in zip(spans, ids, strict=True)
     ]
 
 

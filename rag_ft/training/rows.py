@@ -67,5 +67,4 @@ def row_texts(row: ContextRow, encoder: Encoder) -> Iterator[tuple[str, Ids, str
         target = tuple(token for span in encoder.target(question.label) for token in span.ids)
         text = "".join(encoder.prompt_texts(question.question, row.passages))
         yield "the prompt", prompt, text
-        written = encoder.tokenizer.decode(target, clean_up_tokenization_spaces=False)
-        yield "prompt and target", prompt + target, text + written
+        yield "prompt and target", prompt + target, text + encoder.target_text(question.label)
