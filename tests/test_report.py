@@ -17,7 +17,8 @@ from report_cases import COUNTS, QUESTIONS, pools, predictions, question_id, sco
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from rag_ft.report.examples import choose_examples
-from rag_ft.report.figures import alt_text, inline_svg, save_figure, spread
+from rag_ft.report.drawing import spread
+from rag_ft.report.figures import alt_text, inline_svg, save_figure
 from rag_ft.report.findings import groups_of, headline, interval, percent, points, read_scores
 from rag_ft.report.markdown import code_block, escape
 from rag_ft.report.page import report_html, split_quotes, write_report
@@ -128,7 +129,7 @@ def test_page_headings_never_skip_a_level(page: Page) -> None:
 
 def test_every_figure_has_a_text_alternative_with_its_numbers(page: Page, scores: dict[str, Any]) -> None:
     labels = [attributes.get("aria-label") or "" for _, attributes in page.tags if attributes.get("role") == "img"]
-    assert len(labels) == [tag for tag, _ in page.tags].count("svg") == 6  # two gold modes, all and two groups
+    assert len(labels) == [tag for tag, _ in page.tags].count("svg") == 8  # two gold modes, all and two groups; two of cost
     assert "tuned: 95.0 at 1, 92.5 at 2, 90.0 at 5." in labels[0]
     assert "base: 75.0 at 1, 50.0 at 2, 20.0 at 5." in labels[0]
     assert "Evidence retrieved: 62.5 at 1, 75.0 at 2, 92.5 at 5." in alt_text(scores, "retrieved")

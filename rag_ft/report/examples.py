@@ -33,6 +33,8 @@ class PredictionLike(Protocol):
     @property
     def passages(self) -> int: ...  # noqa: D102
     @property
+    def variant(self) -> str: ...  # noqa: D102
+    @property
     def shown(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def answers(self) -> tuple[str, ...]: ...  # noqa: D102
@@ -99,6 +101,7 @@ def is_correct(row: PredictionLike) -> bool:
 
 def _at_largest_count(predictions: list[PredictionLike]) -> dict[str, Rows]:
     """Return predictions by question and system, in the headline gold mode at its largest count."""
+    predictions = [row for row in predictions if not row.variant]
     golds = {row.gold for row in predictions}
     gold = next((mode for mode in ("kept", "retrieved") if mode in golds), None)
     swept = [row for row in predictions if row.gold == gold]

@@ -10,16 +10,23 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 
-REFERENCES = ("closed_book", "gold_only")
+REFERENCES = ("closed_book", "gold_only", "full_document")
+WITHOUT_ANSWER = ("absent", "counterfactual")
+"""Gold modes whose accuracy is no success: their contexts hold no answer, or another one."""
+PARTIAL = "Measured on a part of the questions only (--limit). Not for comparison."
 NO_BREAK = "\u00a0"
 MINUS = "\u2212"
 EN_DASH = "\u2013"
 _READING_ORDER = ("kept", "retrieved")
+_ABSENT = {"variant": ""}  # what older scores leave out
 _TITLES = {
     "kept": "Evidence always shown",
     "retrieved": "Passages as retrieved",
     "closed_book": "No passages",
     "gold_only": "Gold passages alone",
+    "full_document": "Full documents",
+    "absent": "Evidence never shown",
+    "counterfactual": "Evidence states another answer",
     "all": "All questions",
 }
 
@@ -70,8 +77,19 @@ def title(name: str) -> str:
 
 
 def find(rows: Iterable[Mapping[str, Any]], **keys: Any) -> Mapping[str, Any] | None:
-    """Return the first row whose fields equal `keys`, or None."""
-    return next((row for row in rows if all(row.get(key) == value for key, value in keys.items())), None)
+    """Return the first row whose fields equal `keys`, or None; of the main sweep unless `variant` names another."""
+    wanted = {"variant": "", **keys}
+    return next((row for row in rows if all(row.get(key, _ABSENT.get(key)) == wanted[key] for key in wanted)), None)
+
+
+def main_sweep(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows at which no axis but gold and count was moved. Rows of older scores name no variant."""
+    return [row for row in rows if not row.get("variant")]
+
+
+def axes_of(variant: str) -> dict[str, str]:
+    """Read the other axes of a row: `position=0.5 order=shuffled` becomes two names with their values as text."""
+    return dict(part.split("=", 1) for part in variant.split(" ")) if variant else {}
 
 
 def systems_of(scores: Mapping[str, Any]) -> list[str]:
@@ -86,16 +104,16 @@ def groups_of(scores: Mapping[str, Any]) -> list[str]:
 
 
 def gold_modes(scores: Mapping[str, Any]) -> list[str]:
-    """Return the gold modes that were swept, in reading order; references are not among them."""
-    found = list(dict.fromkeys(cell["gold"] for cell in scores["cells"]))
+    """Return the gold modes of the main sweep, in reading order; references are not among them."""
+    found = list(dict.fromkeys(cell["gold"] for cell in main_sweep(scores["cells"])))
     return [gold for gold in _READING_ORDER if gold in found] + [
-        gold for gold in found if gold not in _READING_ORDER + REFERENCES
+        gold for gold in found if gold not in _READING_ORDER + REFERENCES + WITHOUT_ANSWER
     ]
 
 
 def counts_of(scores: Mapping[str, Any], gold: str) -> list[int]:
     """Return the passage counts of one gold mode, ascending."""
-    return sorted({cell["passages"] for cell in scores["cells"] if cell["gold"] == gold})
+    return sorted({cell["passages"] for cell in main_sweep(scores["cells"]) if cell["gold"] == gold})
 
 
 def main_systems(scores: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -108,6 +126,18 @@ def main_systems(scores: Mapping[str, Any]) -> tuple[str | None, str | None]:
     compared = [name for name in names if name in pairs]
     system = "tuned" if "tuned" in names else next(reversed(compared or names), None)
     return system, pairs.get(system) if system else None
+
+
+def by_importance(scores: Mapping[str, Any]) -> list[str]:
+    """Return the systems, the headline system and its baseline first: a system has this number in every figure."""
+    system, baseline = main_systems(scores)
+    return sorted(systems_of(scores), key=lambda name: (name != system, name != baseline))
+
+
+def headline_point(scores: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Return the gold mode the page is about and its largest count; None where nothing was swept."""
+    golds = gold_modes(scores)
+    return (golds[0], counts_of(scores, golds[0])[-1]) if golds else None
 
 
 def comparison(scores: Mapping[str, Any], gold: str) -> Comparison | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,21 @@ import jinja2
 from markupsafe import Markup
 
 from data_builders.files import atomic_path
+from rag_ft.report.axes import axis_grids
+from rag_ft.report.charts import axis_chart, chart_figure, cost_charts, coverage_charts
 from rag_ft.report.figures import alt_text, inline_svg, save_figure
-from rag_ft.report.findings import fact_text, gold_modes, groups_of, headline, level, main_systems, title
+from rag_ft.report.findings import PARTIAL, fact_text, gold_modes, groups_of, headline, level, main_systems, title
 from rag_ft.report.markdown import report_markdown
+from rag_ft.report.robustness import (
+    citation_table,
+    conditions_table,
+    counterfactual_table,
+    detectable_sentence,
+    difference_table,
+    heat_tables,
+    robustness_table,
+    routing_tables,
+)
 from rag_ft.report.tables import (
     Table,
     abstention_table,
@@ -24,11 +38,26 @@ from rag_ft.report.tables import (
 )
 
 FIGURE_FILE = "accuracy.svg"
+HEAT = {
+    "position": "Where the gold passages stand, first to last",
+    "order": "Order of the passages",
+    "retriever": "Whose ranking is shown",
+}
+"""Axes shown as systems by values, and how their tables are called."""
 _TEMPLATES = Path(__file__).parent / "templates"
+_CURVES = {
+    "noise": ("Accuracy under noise", "Passages that hold no answer"),
+    "negatives": ("Accuracy by hardness of the negatives", "What fills the context up"),
+}
 
 
 def write_report(
-    scores: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], folder: Path, *, facts: Mapping[str, Any]
+    scores: Mapping[str, Any],
+    examples: Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    facts: Mapping[str, Any],
+    browser: Mapping[str, Any] | None = None,
 ) -> None:
     """Write report.html, report.md and accuracy.svg into `folder`, each atomically.
 
@@ -38,6 +67,7 @@ def write_report(
         folder: where the files go; made if missing.
         facts: what the run was, as a reader should see it: names to text, numbers, lists or one more level of names.
             `command` is shown as the command that reproduces the run.
+        browser: what `rag_ft.report.disagreements.browser` returns; None leaves the browser out.
 
     Raises:
         RagFtError: the folder cannot be written.
@@ -45,12 +75,32 @@ def write_report(
     has_figure = bool(gold_modes(scores))
     if has_figure:
         save_figure(scores, folder / FIGURE_FILE)
-    _write(folder / "report.md", report_markdown(scores, examples, facts, FIGURE_FILE if has_figure else None))
-    _write(folder / "report.html", report_html(scores, examples, facts))
+    write_text(folder / "report.md", report_markdown(scores, examples, facts, FIGURE_FILE if has_figure else None))
+    write_text(folder / "report.html", report_html(scores, examples, facts, browser))
 
 
-def report_html(scores: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str:
+def report_html(
+    scores: Mapping[str, Any],
+    examples: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    browser: Mapping[str, Any] | None = None,
+) -> str:
     """Return the page as text. Everything but our own figures is escaped: passages and outputs are untrusted."""
+    return render(
+        "report.html.j2",
+        scores,
+        browser,
+        headline=headline(scores),
+        figures={**_figures(scores), **robustness_figures(scores)},
+        tables={**_tables(scores), **robustness_tables(scores)},
+        examples=[{**example, "passages": _marked(example["passages"])} for example in examples],
+        facts={name: value for name, value in facts.items() if name != "command"},
+        command=facts.get("command"),
+    )
+
+
+def render(template: str, scores: Mapping[str, Any], browser: Mapping[str, Any] | None, **values: Any) -> str:
+    """Return a page. The one script it may run is ours, named by its hash; everything else a page could load is off."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -60,41 +110,77 @@ def report_html(scores: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]
     )
     environment.filters["title_of"] = title
     environment.filters["fact"] = fact_text
-    return environment.get_template("report.html.j2").render(
+    script = (_TEMPLATES / "browser.js").read_text(encoding="utf-8")
+    return environment.get_template(template).render(
         scores=scores,
-        headline=headline(scores),
-        figures=_figures(scores),
-        tables=_tables(scores),
-        examples=[{**example, "passages": _marked(example["passages"])} for example in examples],
-        facts={name: value for name, value in facts.items() if name != "command"},
-        command=facts.get("command"),
+        browser=browser if browser and browser["questions"] else None,
+        script=Markup(script),
+        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+        partial_note=PARTIAL,
         level=level(scores),
         subject=main_systems(scores)[0],
+        suite=scores.get("suite"),
+        detectable=detectable_sentence(scores),
+        **values,
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _figures(scores: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Return the panels: `main` one per gold mode over all questions, `groups` one per gold mode and group."""
-    main = [_figure(scores, gold, "all", False) for gold in gold_modes(scores)]
-    small = [_figure(scores, gold, group, True) for gold in gold_modes(scores) for group in groups_of(scores)[1:]]
+    main = [accuracy_panel(scores, gold, "all", False) for gold in gold_modes(scores)]
+    small = [
+        accuracy_panel(scores, gold, group, True) for gold in gold_modes(scores) for group in groups_of(scores)[1:]
+    ]
     return {"main": main, "groups": small}
 
 
-def _figure(scores: Mapping[str, Any], gold: str, group: str, compact: bool) -> dict[str, Any]:
-    svg = inline_svg(scores, gold, group, compact=compact)
-    # Safe to mark: matplotlib escapes the text it draws, and the figure takes no markup from the scores.
-    return {"svg": Markup(svg), "alt": alt_text(scores, gold, group)}
+def accuracy_panel(scores: Mapping[str, Any], gold: str, group: str, compact: bool) -> dict[str, Any]:
+    """Return accuracy against passages as `svg` and `alt`."""
+    return _marked_safe({"svg": inline_svg(scores, gold, group, compact=compact), "alt": alt_text(scores, gold, group)})
+
+
+def _marked_safe(figure: Mapping[str, str]) -> dict[str, Any]:
+    # Safe to mark: matplotlib escapes the text it draws, and a figure takes no markup from the scores.
+    return {**figure, "svg": Markup(figure["svg"])}
+
+
+def robustness_figures(scores: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the figures beside accuracy by count, each list empty where the scores have nothing to draw."""
+    charts = {
+        axis: [axis_chart(scores, grid, name, label) for grid in axis_grids(scores, axis)]
+        for axis, (name, label) in _CURVES.items()
+    }
+    charts |= {"coverage": coverage_charts(scores), "cost": cost_charts(scores)}
+    return {
+        kind: [_marked_safe(chart_figure(chart, scores["partial"])) for chart in found]
+        for kind, found in charts.items()
+    }
+
+
+def robustness_tables(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables beside accuracy by count; None or empty where the scores do not have them."""
+    return {
+        "robustness": robustness_table(scores),
+        **{axis: heat_tables(scores, axis, caption) for axis, caption in HEAT.items()},
+        "counterfactual": counterfactual_table(scores),
+        "conditions": conditions_table(scores),
+        "citation": citation_table(scores),
+        "routing": routing_tables(scores),
+        "differences": difference_table(scores, largest_only=True),
+        "differences_all": difference_table(scores, largest_only=False),
+    }
 
 
 def _tables(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "accuracy": _accuracy_tables(scores, ["all"]),
-        "groups": _accuracy_tables(scores, groups) if (groups := groups_of(scores)[1:]) else [],
+        "accuracy": accuracy_tables(scores, ["all"]),
+        "groups": accuracy_tables(scores, groups) if (groups := groups_of(scores)[1:]) else [],
         "recall": recall_table(scores),
         "abstention": abstention_table(scores, largest_only=True),
         "abstention_all": abstention_table(scores, largest_only=False),
@@ -103,7 +189,8 @@ def _tables(scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _accuracy_tables(scores: Mapping[str, Any], groups: Sequence[str]) -> list[Table]:
+def accuracy_tables(scores: Mapping[str, Any], groups: Sequence[str]) -> list[Table]:
+    """Return accuracy by count for each gold mode, and the reference points where there are any."""
     tables = [*(accuracy_table(scores, gold, groups) for gold in gold_modes(scores)), reference_table(scores, groups)]
     return [table for table in tables if table]
 

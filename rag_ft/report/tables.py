@@ -10,12 +10,14 @@ from rag_ft.report.findings import (
     EN_DASH,
     MINUS,
     REFERENCES,
+    WITHOUT_ANSWER,
     counts_of,
     find,
     gold_modes,
     groups_of,
     interval,
     level,
+    main_sweep,
     percent,
     points,
     systems_of,
@@ -27,10 +29,11 @@ Scores = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and what stands small beside it (its interval)."""
+    """A value and what stands small beside it (its interval); `shade`, from 0 to 1, is how dark a heat map has it."""
 
     text: str
     note: str = ""
+    shade: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,20 @@ class Table:
     sections: tuple[Section, ...]
 
 
-_EMPTY = Cell(EN_DASH)
+EMPTY = Cell(EN_DASH)
 
 
 def accuracy_table(scores: Scores, gold: str, groups: Sequence[str]) -> Table:
     """Accuracy per system and passage count with intervals, paired differences, loss from the best count, retention."""
     counts = counts_of(scores, gold)
-    columns = ("System", *map(_passages, counts), "Loss from best", "Retention")
+    columns = ("System", *map(passages_text, counts), "Loss from best", "Retention")
     sections = tuple(Section(_section(scores, group), _accuracy_rows(scores, gold, group)) for group in groups)
     caption = f"{title(gold)}: accuracy in % with {level(scores)} intervals"
     return Table(caption, columns, sections)
 
 
-def _passages(count: int) -> str:
+def passages_text(count: int) -> str:
+    """Return a passage count with its noun."""
     return f"{count} passage" if count == 1 else f"{count} passages"
 
 
@@ -84,9 +88,9 @@ def _accuracy_rows(scores: Scores, gold: str, group: str) -> tuple[Row, ...]:
     counts, rows = counts_of(scores, gold), []
     for system in systems_of(scores):
         at = {"system": system, "gold": gold, "group": group}
-        cells = [_estimate(scores, find(scores["cells"], passages=count, **at), "accuracy") for count in counts]
+        cells = [estimate(scores, find(scores["cells"], passages=count, **at), "accuracy") for count in counts]
         rows.append(Row(system, (*cells, _loss(find(scores["drops"], **at)), _ratio(find(scores["retention"], **at)))))
-    for row in scores["differences"]:
+    for row in main_sweep(scores["differences"]):
         if (row["gold"], row["group"], row["passages"]) == (gold, group, counts[-1]):
             rows.append(_difference_row(scores, row, counts))
     return tuple(rows)
@@ -95,17 +99,19 @@ def _accuracy_rows(scores: Scores, gold: str, group: str) -> tuple[Row, ...]:
 def _difference_row(scores: Scores, last: Mapping[str, Any], counts: list[int]) -> Row:
     keys = {key: last[key] for key in ("system", "baseline", "gold", "group")}
     found = [find(scores["differences"], passages=count, **keys) for count in counts]
-    cells = [_signed(row["accuracy"]) if row else _EMPTY for row in found]
+    cells = [signed(row["accuracy"]) if row else EMPTY for row in found]
     return Row(f"{last['system']} {MINUS} {last['baseline']}", (*cells, Cell(""), Cell("")), "difference")
 
 
-def _signed(estimate: Mapping[str, float]) -> Cell:
-    return Cell(points(estimate["mean"]), f"{points(estimate['low'])} to {points(estimate['high'])}")
+def signed(difference: Mapping[str, float]) -> Cell:
+    """Return a difference in points with its interval, both with their signs."""
+    return Cell(points(difference["mean"]), f"{points(difference['low'])} to {points(difference['high'])}")
 
 
-def _estimate(scores: Scores, cell: Mapping[str, Any] | None, metric: str) -> Cell:
-    if cell is None:
-        return _EMPTY
+def estimate(scores: Scores, cell: Mapping[str, Any] | None, metric: str) -> Cell:
+    """Return a metric of a cell in percent with its interval; a dash where it was not measured or applies to nobody."""
+    if cell is None or cell.get(metric) is None:
+        return EMPTY
     # A cell that misses questions (a stopped run) says how many it has.
     fewer = cell["n"] != scores["questions"].get(cell["group"], cell["n"])
     note = f", n = {cell['n']}" if fewer else ""
@@ -114,21 +120,21 @@ def _estimate(scores: Scores, cell: Mapping[str, Any] | None, metric: str) -> Ce
 
 def _loss(drop: Mapping[str, Any] | None) -> Cell:
     if drop is None:
-        return _EMPTY
+        return EMPTY
     return Cell(percent(drop["accuracy"]["mean"]), f"{interval(drop['accuracy'])}, best at {drop['best_passages']}")
 
 
 def _ratio(row: Mapping[str, Any] | None) -> Cell:
-    return _EMPTY if row is None or row["ratio"] is None else Cell(f"{row['ratio']:.2f}")
+    return EMPTY if row is None or row["ratio"] is None else Cell(f"{row['ratio']:.2f}")
 
 
 def reference_table(scores: Scores, groups: Sequence[str]) -> Table | None:
-    """Accuracy without passages and with the gold passages alone; None where neither was measured."""
+    """Accuracy at the single points: no passages, gold alone, full documents; None where none was measured."""
     golds = [gold for gold in REFERENCES if find(scores["cells"], gold=gold)]
     sections = []
     for group in groups:
         rows = [
-            Row(system, tuple(_estimate(scores, cell, "accuracy") for cell in cells))
+            Row(system, tuple(estimate(scores, cell, "accuracy") for cell in cells))
             for system in systems_of(scores)
             if any(cells := [find(scores["cells"], system=system, gold=gold, group=group) for gold in golds])
         ]
@@ -144,7 +150,7 @@ def recall_table(scores: Scores) -> Table | None:
     for group in groups_of(scores):
         found = [find(scores["recall"], group=group, passages=count) for count in counts]
         rows.append(
-            Row(_section(scores, group), tuple(Cell(percent(row["recall"])) if row else _EMPTY for row in found))
+            Row(_section(scores, group), tuple(Cell(percent(row["recall"])) if row else EMPTY for row in found))
         )
     caption = "Recall at k: questions whose gold passages are all among the first k retrieved, in %"
     return (
@@ -170,50 +176,75 @@ def abstention_table(scores: Scores, *, largest_only: bool) -> Table:
         "Over-refusal, %",
     )
     where = " at the largest count" if largest_only else ""
-    return Table(f"Abstention{where}: questions, and rates", columns, _sections(scores, _abstention_row, largest_only))
+    golds = [*gold_modes(scores), *(gold for gold in WITHOUT_ANSWER[:1] if find(scores["cells"], gold=gold))]
+    sections = _sections(scores, _abstention_row, largest_only, golds)
+    return Table(f"Abstention{where}: questions, and rates", columns, sections)
 
 
 def _abstention_row(cell: Mapping[str, Any]) -> Row:
     counted = cell["abstention"]
     rates = (counted["hallucination_rate"], counted["over_refusal"])
     numbers = [Cell(str(counted[key])) for key in _ABSTENTION]
-    shares = [_EMPTY if rate is None else Cell(percent(rate)) for rate in rates]
+    shares = [EMPTY if rate is None else Cell(percent(rate)) for rate in rates]
     return Row(cell["system"], (Cell(str(cell["passages"])), *numbers, *shares))
 
 
-def match_table(scores: Scores) -> Table:
-    """Exact match, F1 and raw cover accuracy of every cell, and cover accuracy of the whole output where scored."""
-    metrics = {
-        "exact_match": "Exact match",
-        "f1": "F1",
-        "cover_raw": "Raw cover",
-        "cover_output": "Cover, whole output",
-    }
-    shown = [key for key in metrics if all(key in cell for cell in scores["cells"])]
-    columns = ("System", "Passages", *(metrics[key] for key in shown))
-    caption = f"Other metrics in % with {level(scores)} intervals, all questions"
+_MATCH = {
+    "exact_match": "Exact match",
+    "f1": "F1",
+    "f1_hotpot": "F1 (HotpotQA)",
+    "f1_korean": "F1 (characters)",
+    "cover_raw": "Raw cover",
+    "cover_output": "Cover, whole output",
+    "rouge_l": "ROUGE-L",
+    "well_formed": "Well formed",
+    "judged": "Judged right",
+}
 
-    def row(cell: Mapping[str, Any]) -> Row:
-        return Row(cell["system"], (Cell(str(cell["passages"])), *(_estimate(scores, cell, key) for key in shown)))
+
+def match_table(scores: Scores) -> Table:
+    """The other answer metrics of every cell, as far as they were scored."""
+    return metric_table(scores, _MATCH, f"Other metrics in % with {level(scores)} intervals, all questions")
+
+
+def metric_table(scores: Scores, metrics: Mapping[str, str], caption: str) -> Table:
+    """Metrics (name in the scores to column head) of every cell that has one of them."""
+    cells = main_sweep(scores["cells"])
+    shown = [key for key in metrics if any(cell.get(key) is not None for cell in cells)]
+    columns = ("System", "Passages", *(metrics[key] for key in shown))
+
+    def row(cell: Mapping[str, Any]) -> Row | None:
+        if all(cell.get(key) is None for key in shown):
+            return None
+        return Row(cell["system"], (Cell(str(cell["passages"])), *(estimate(scores, cell, key) for key in shown)))
 
     return Table(caption, columns, _sections(scores, row, False))
 
 
 def cost_table(scores: Scores) -> Table:
     """Mean tokens and seconds per answer, and how many generations failed."""
+    priced = any(cell.get("cost") is not None for cell in scores["cells"])
     columns = ("System", "Passages", "Prompt tokens", "Output tokens", "Seconds", "Failed generations")
 
     def row(cell: Mapping[str, Any]) -> Row:
         numbers = (f"{cell['prompt_tokens']:.0f}", f"{cell['output_tokens']:.1f}", f"{cell['seconds']:.2f}")
-        return Row(cell["system"], tuple(map(Cell, (str(cell["passages"]), *numbers, str(cell["failures"])))))
+        price = [EN_DASH if cell.get("cost") is None else f"{cell['cost']:.3g}"] if priced else []
+        return Row(cell["system"], tuple(map(Cell, (str(cell["passages"]), *numbers, str(cell["failures"]), *price))))
 
+    if priced:
+        columns += ("Price",)
     return Table("Cost: means per answer, and failures", columns, _sections(scores, row, False))
 
 
-def _sections(scores: Scores, row: Callable[[Mapping[str, Any]], Row], largest_only: bool) -> tuple[Section, ...]:
+def _sections(
+    scores: Scores,
+    row: Callable[[Mapping[str, Any]], Row | None],
+    largest_only: bool,
+    golds: Sequence[str] | None = None,
+) -> tuple[Section, ...]:
     """One section per gold mode, `row` of every cell over all questions, systems together."""
     sections = []
-    for gold in gold_modes(scores):
+    for gold in gold_modes(scores) if golds is None else golds:
         counts = counts_of(scores, gold)
         cells = [
             cell
@@ -221,5 +252,6 @@ def _sections(scores: Scores, row: Callable[[Mapping[str, Any]], Row], largest_o
             for count in (counts[-1:] if largest_only else counts)
             if (cell := find(scores["cells"], system=system, gold=gold, passages=count, group="all"))
         ]
-        sections.append(Section(title(gold), tuple(map(row, cells))))
+        rows = tuple(found for found in map(row, cells) if found)
+        sections += [Section(title(gold), rows)] if rows else []
     return tuple(sections)

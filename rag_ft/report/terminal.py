@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from rag_ft.report.findings import REFERENCES, main_sweep
+
 
 def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
     """Return accuracy in percent with its interval, per system and passage count, over all questions.
@@ -17,7 +19,7 @@ def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
         scores: what `score_predictions` returns.
         gold: the gold mode to show; None takes the first swept one.
     """
-    cells = [cell for cell in scores["cells"] if cell["group"] == "all"]
+    cells = [cell for cell in main_sweep(scores["cells"]) if cell["group"] == "all"]
     gold = gold or next((drop["gold"] for drop in scores["drops"]), cells[0]["gold"])
     shown = [cell for cell in cells if cell["gold"] == gold]
     counts = sorted({cell["passages"] for cell in shown})
@@ -42,7 +44,7 @@ def _add_row(table: Table, name: str, texts: Mapping[int, str], counts: list[int
 
 
 def _add_differences(table: Table, scores: Mapping[str, Any], gold: str, counts: list[int]) -> None:
-    rows = [row for row in scores["differences"] if row["group"] == "all" and row["gold"] == gold]
+    rows = [row for row in main_sweep(scores["differences"]) if row["group"] == "all" and row["gold"] == gold]
     if rows:
         table.add_section()
     for system in dict.fromkeys(row["system"] for row in rows):
@@ -57,10 +59,10 @@ def _percent(interval: Mapping[str, float], sign: str = "", separator: str = "\n
 
 
 def _title(scores: Mapping[str, Any], gold: str, questions: int) -> str:
-    partial = ", partial run" if scores["partial"] else ""
+    partial = "PARTIAL: " if scores["partial"] else ""
     return (
-        f"{scores['run']}: accuracy in %, gold {gold.replace('_', ' ')}, {questions} questions, "
-        f"{100 * scores['confidence']:g} % intervals{partial}"
+        f"{partial}{scores['run']}: accuracy in %, gold {gold.replace('_', ' ')}, {questions} questions, "
+        f"{100 * scores['confidence']:g} % intervals"
     )
 
 
@@ -68,7 +70,7 @@ def _caption(scores: Mapping[str, Any], cells: list[Mapping[str, Any]]) -> str:
     references = [
         f"{cell['system']}, {cell['gold'].replace('_', ' ')}: {_percent(cell['accuracy'], separator=', ')}"
         for cell in cells
-        if cell["gold"] in ("closed_book", "gold_only")
+        if cell["gold"] in REFERENCES
     ]
     failures = sum(cell["failures"] for cell in cells)
     return "\n".join([*references, *([f"failed generations, counted as wrong: {failures}"] if failures else [])])
