@@ -309,7 +309,7 @@ def forwards(model: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple
     forward = model.forward
 
     def counted(*arguments: Any, **named: Any) -> Any:
-        seen.append(tuple(named["input_ids"].shape))
+        seen.append(tuple((named["input_ids"] if named else arguments[0]).shape))
         return forward(*arguments, **named)
 
     monkeypatch.setattr(model, "forward", counted)
@@ -327,15 +327,27 @@ def test_a_sweep_encodes_every_passage_once(model: Any, forwards: list[tuple[int
 
 
 def test_a_mixture_that_has_ended_leaves_the_batch(model: Any, forwards: list[tuple[int, ...]]) -> None:
-    """The first token of b3 is made a stop token: its three rows go, the others write on as they would without it."""
-    ended = token_by_hand(model, GROUPS[1][0])[0][:1]
+    """The first token of b3 is made a stop token: its rows go, the others write on as they would without it."""
+    asks = [one for group in GROUPS for one in group if one.passages]
+    first = {one.key: token_by_hand(model, one)[0][0] for one in asks}
+    stops = frozenset({first["b3"]})
+    staying = [len(one.passages) for one in asks if first[one.key] not in stops]
     forwards.clear()
-    found = answers("rag_token", GROUPS, model, stop_ids=frozenset(ended))
+    found = answers("rag_token", [asks], model, stop_ids=stops)
     decoded = [rows for rows, tokens in forwards if tokens == 1]
-    assert decoded[:2] == [1 + 2 + 4 + 1 + 3 + 2 + 1, 1 + 2 + 4 + 1 + 2 + 1]
+    assert decoded[:2] == [1 + 2 + 4 + 3 + 2 + 1, sum(staying)]
+    assert len(staying) > 2
     assert (found["b3"].output, found["b3"].output_tokens) == ("", 3)
-    for one in (one for group in GROUPS for one in group):
-        assert same(found[one.key], answers("rag_token", [[one]], model, stop_ids=frozenset(ended))[one.key])
+    for one in asks:
+        assert same(found[one.key], answers("rag_token", [[one]], model, stop_ids=stops)[one.key])
+
+
+def test_passages_that_questions_are_asked_over_apart_are_encoded_once(
+    model: Any, forwards: list[tuple[int, ...]]
+) -> None:
+    apart = [[ask("a1", 0.7)], [ask("a4", 0.7, 0.2, 0.1, 0.0)], [ask("b1", 0.7, town=2)]]
+    answers("rag_token", apart, model, batch_size=1)
+    assert sorted(rows for rows, tokens in forwards if tokens > LONGEST) == [1, 4]
 
 
 # p(z|x)

@@ -70,7 +70,7 @@ def answer_marginal(
 
     Args:
         strategy: rag_sequence (thorough decoding), rag_sequence_fast or rag_token.
-        groups: the asks of a question, which share the prompts of the passages they have in common.
+        groups: asks; those of one question share the prompts of the passages they have in common, in one group or not.
         encoder: of the style in which the system is asked.
         model: a causal model of transformers.
         stop_ids: tokens that end an answer. Outputs that differ in it alone are different sequences.
@@ -119,7 +119,10 @@ def _log_sum(values: Sequence[float]) -> float:
 
 def _batches(groups: Groups, encoder: Encoder, batch_size: int) -> Iterator[list[Ask]]:
     """Yield the asks of up to `batch_size` questions at a time, fewer where their prompts exceed TOKENS."""
-    sized = sorted(((*_size(group, encoder), group) for group in groups if group), key=lambda item: item[:2])
+    questions: dict[str, list[Ask]] = {}
+    for ask in (ask for group in groups for ask in group):
+        questions.setdefault(ask.question, []).append(ask)
+    sized = sorted(((*_size(asks, encoder), asks) for asks in questions.values()), key=lambda item: item[:2])
     batch: list[Sequence[Ask]] = []
     rows = 0
     for longest, count, group in sized:  # by length: the last is the longest
