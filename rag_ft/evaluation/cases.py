@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from data_builders.records import PoolPassage
 from rag_ft.evaluation.predictions import Prediction
@@ -18,9 +19,11 @@ class Case:
         parsed: its output taken apart, in the style it was asked for.
         shown: the passages in the order shown; citations [n] count them from 1.
         style: the style it was asked for.
+        measured: metrics that a model had to be asked for, by name; without a metric that was not, or does not apply.
     """
 
     prediction: Prediction
     parsed: Parsed
     shown: tuple[PoolPassage, ...]
     style: str
+    measured: Mapping[str, float | None] = field(default_factory=dict)

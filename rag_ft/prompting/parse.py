@@ -27,7 +27,8 @@ _PARTS: dict[Style, list[str]] = {
     "self_reasoning": ["relevance", "evidence", "analysis", "answer"],
 }
 _NUMBERS = r"\[\d{1,6}(?:[ \t]*[,;][ \t]*\d{1,6})*\]"
-_MARK = re.compile(_NUMBERS)
+MARK = re.compile(_NUMBERS)
+"""A mark in a text that names passages by their numbers: [2] or [1, 3]."""
 _ITEM = re.compile(rf"^[ \t]*(?:[-*\u2022][ \t]+)?(?:\*\*)?((?:{_NUMBERS})+)(?:\*\*)?(?::(?=\s))?[ \t]*", re.MULTILINE)
 _VERDICT = re.compile(r"(?:\*\*)?(yes|no)\b(?:\*\*)?[ \t]*:?[ \t]*", re.IGNORECASE)
 _CLOSING = {'"': '"', "\u201c": "\u201d"}
@@ -98,7 +99,7 @@ def one_line(text: str) -> str:
 
 def cited_numbers(text: str) -> list[int]:
     """Return the passage numbers of the marks [n] in a text, in order, as often as they stand there."""
-    return [int(number) for mark in _MARK.findall(text) for number in re.findall(r"\d+", mark)]
+    return [int(number) for mark in MARK.findall(text) for number in re.findall(r"\d+", mark)]
 
 
 def split_quote(text: str) -> tuple[str, str] | None:
