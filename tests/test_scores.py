@@ -9,49 +9,15 @@ import pytest
 from rich.console import Console
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.predictions import Prediction, PredictionStore
-from rag_ft.evaluation.scores import score_predictions
+from rag_ft.evaluation.predictions import PredictionStore
+from rag_ft.evaluation.scores import score_cases
 from rag_ft.report.terminal import terminal_table
-
-
-def prediction(question="q1", system="base", passages=1, answer="Paris", **changes):
-    row = Prediction(
-        question_id=question,
-        group="one_hop",
-        system=system,
-        gold="kept",
-        passages=passages,
-        shown=tuple(f"d{i}" for i in range(passages)),
-        answerable=True,
-        answers=("Paris",),
-        output=f"Answer: {answer}",
-        answer=answer,
-        abstained=False,
-        prompt_tokens=100 * passages,
-        output_tokens=4,
-        seconds=0.5,
-        failure=None,
-    )
-    return replace(row, **changes)
-
-
-def sweep(system, right, group="one_hop", prefix="q"):
-    """Return predictions of a system: `right` maps a passage count to a string of 1 (right) and 0 (wrong)."""
-    return [
-        prediction(f"{prefix}{i}", system, count, "Paris" if hit == "1" else "Rome", group=group)
-        for count, hits in right.items()
-        for i, hit in enumerate(hits)
-    ]
+from tests.scored_cases import cases_of, find, prediction, sweep
 
 
 def score(rows, **changes):
     options = {"confidence": 0.95, "resamples": 500, "seed": 0, "run_name": "try", "partial": False}
-    return score_predictions(rows, **{**options, **changes})
-
-
-def find(rows, **keys):
-    [row] = [row for row in rows if all(row[key] == value for key, value in keys.items())]
-    return row
+    return score_cases(cases_of(rows), **{**options, **changes})[0]
 
 
 # The store
@@ -68,7 +34,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
     store.append(rows[2:])
     again = PredictionStore(store.path, "abc")
     assert store.read() == again.read() == rows
-    assert store.done() == again.done() == {(r.question_id, r.system, r.gold, r.passages) for r in rows}
+    assert store.done() == again.done() == {row.key for row in rows}
 
 
 def test_a_store_cut_at_any_byte_keeps_every_complete_row_and_goes_on(tmp_path):
@@ -293,7 +259,7 @@ def test_terminal_table_shows_accuracy_differences_recall_and_failures():
     out = StringIO()
     Console(file=out, width=80).print(terminal_table(score(rows, recall=recall, partial=True)))
     text = " ".join(out.getvalue().split())
-    assert "4 questions, 95 % intervals, partial run" in text
+    assert "PARTIAL: try: accuracy in %, gold kept, 4 questions, 95 % intervals" in text
     assert "failed generations, counted as wrong: 1" in text
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.getvalue().splitlines()]
     for first, second in [

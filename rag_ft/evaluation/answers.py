@@ -6,39 +6,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_builders.files import atomic_path
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.conditions import REFERENCES
-from rag_ft.evaluation.metrics import METRICS as TEXT_METRICS
+from rag_ft.evaluation.metrics import METRICS
 from rag_ft.evaluation.settings import SystemSettings
 
 HEADLINE = "accuracy"
 Price = tuple[float, float]
 """What a million prompt tokens and a million written tokens cost."""
-
-
-def _of_answer(metric: Callable[[str, Sequence[str]], float], case: Case) -> float:
-    if case.prediction.failure is not None:
-        return 0.0
-    if not case.prediction.answers:  # annotated as unanswerable: right is who declines, as in SQuAD 2.0
-        return float(case.parsed.abstained)
-    return 0.0 if case.parsed.answer is None else metric(case.parsed.answer, case.prediction.answers)
-
-
-def _of_output(metric: Callable[[str, Sequence[str]], float], case: Case) -> float:
-    if case.prediction.failure is not None:
-        return 0.0
-    answers = case.prediction.answers
-    return metric(case.prediction.output, answers) if answers else float(case.parsed.abstained)
-
-
-METRICS: dict[str, Callable[[Case], float | None]] = {
-    name: partial(_of_answer, metric) for name, metric in TEXT_METRICS.items()
-} | {"cover_output": partial(_of_output, TEXT_METRICS[HEADLINE])}
 
 
 @dataclass(frozen=True)

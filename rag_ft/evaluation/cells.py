@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rag_ft.evaluation.answers import HEADLINE, METRICS, Point, Scored, column
+from rag_ft.evaluation.answers import HEADLINE, Point, Scored, column
 from rag_ft.evaluation.metrics import abstention
 from rag_ft.evaluation.statistics import Bootstrap, Interval, ResampledMeans, mcnemar, resample
 
 SWEEP_MODES = ("kept", "retrieved")
 """Gold modes in which accuracy is meant to hold as passages are added."""
-_NAMES = list(METRICS)
 Points = Mapping[Point, Mapping[str, Scored]]
 """Answers by cell and question id: systems as they first appear, passage counts ascending."""
 
@@ -40,11 +39,12 @@ class Mode:
     variant: str
     group: str
     rows: Mapping[Point, Sequence[Scored]]
+    metrics: Sequence[str]
     resampled: ResampledMeans
 
     def column(self, point: Point, metric: str = HEADLINE) -> int:
         """Return the column of a cell's metric."""
-        return list(self.rows).index(point) * len(_NAMES) + _NAMES.index(metric)
+        return list(self.rows).index(point) * len(self.metrics) + self.metrics.index(metric)
 
     def sweep(self, system: str) -> list[Point]:
         """Return a system's points, passage counts ascending."""
@@ -58,10 +58,11 @@ class Mode:
 def mode_of(points: Points, group: str, ids: Sequence[str], sampling: Sampling) -> Mode:
     """Resample all cells of one gold mode and variant on the questions `ids`, which each of them has answered."""
     rows = {point: [by_id[id_] for id_ in ids] for point, by_id in points.items()}
+    first, answers = next(iter(rows.items()))
+    metrics = list(answers[0].values)
     # One column per point and metric, points outermost, as Mode.column counts.
-    columns = [_values(answers, name) for answers in rows.values() for name in _NAMES]
-    first = next(iter(rows))
-    return Mode(first.gold, first.variant, group, rows, sampling.resample(columns, ids))
+    columns = [_values(answers, name) for answers in rows.values() for name in metrics]
+    return Mode(first.gold, first.variant, group, rows, metrics, sampling.resample(columns, ids))
 
 
 def _values(answers: Sequence[Scored], name: str) -> list[float]:
@@ -96,7 +97,7 @@ def _cell(mode: Mode, point: Point) -> dict[str, Any]:
         "passages": max(row.passages for row in rows),
         "n": len(rows),
         "answerable": sum(row.answerable for row in rows),
-        **{name: plain(mode.resampled.mean(mode.column(point, name))) for name in _NAMES},
+        **{name: plain(mode.resampled.mean(mode.column(point, name))) for name in mode.metrics},
         "abstention": {key: rounded(value) for key, value in asdict(table).items()},
         "failures": len(answers) - len(asked),
         "prompt_tokens": mean(row.prompt_tokens for row in rows),

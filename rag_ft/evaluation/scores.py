@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.answers import HEADLINE, Point, Price, Scored, answer_row, point_of, prices_of, scored
+from rag_ft.evaluation.answers import HEADLINE, Point, Scored, answer_row, point_of, prices_of, scored
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, cells, comparable, differences, falls, mode_of
 from rag_ft.evaluation.predictions import Prediction
@@ -36,7 +36,6 @@ def score_cases(
     run_name: str,
     partial: bool,
     recall: Sequence[Mapping[str, Any]] = (),
-    prices: Mapping[str, Price] | None = None,
     systems: Sequence[SystemSettings] = (),
     clusters: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -77,9 +76,8 @@ def score_cases(
         run_name: the name of the run.
         partial: only a part of the questions was asked.
         recall: rows {group, passages, recall}: share of questions whose gold passages are all in the top `passages`.
-        prices: by system; None takes them from the endpoints of `systems`.
-        systems: as the recipe has them: they tell whose references serve several systems, and what a router is held
-            against. Without them every system stands for itself.
+        systems: as the recipe has them: they tell whose references serve several systems, what a router is held
+            against, and the prices of endpoints. Without them every system stands for itself.
         clusters: question id -> key of what is drawn together, such as the document; None draws single questions.
 
     Raises:
@@ -87,8 +85,8 @@ def score_cases(
     """
     _check(cases)
     sampling = Sampling(Bootstrap(confidence, resamples, seed, interval), clusters)
-    known_prices = prices_of(systems) if prices is None else prices
-    answers = [scored(case, known_prices.get(case.prediction.system)) for case in cases]
+    prices = prices_of(systems)
+    answers = [scored(case, prices.get(case.prediction.system)) for case in cases]
     points, groups = _points(answers), _questions_by_group(cases)
     scores: dict[str, Any] = {
         "run": run_name,
@@ -198,15 +196,6 @@ def _add_mode(
         drops, retention = falls(mode if same == list(ids) else mode_of(points, group, same, sampling), baseline)
         tables["drops"].extend(drops)
         tables["retention"].extend(retention)
-
-
-def score_predictions(predictions: Sequence[Prediction], **options: Any) -> dict[str, Any]:
-    """Score predictions as they were parsed when they were written; see score_cases."""
-    cases = [
-        Case(row, Parsed(row.answer, row.abstained, row.answer is not None or row.abstained), (), "answer")
-        for row in predictions
-    ]
-    return score_cases(cases, **options)[0]
 
 
 def metric_values(row: Prediction) -> list[float]:
