@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from rag_ft.evaluation.answers import as_stored
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.predictions import Prediction
-from rag_ft.prompting.parse import Parsed
 
 
 def prediction(question="q1", system="base", passages=1, answer="Paris", **changes) -> Prediction:
@@ -44,9 +44,7 @@ def sweep(system, right, group="one_hop", prefix="q", **changes) -> list[Predict
 
 def cases_of(rows: Iterable[Prediction]) -> list[Case]:
     """Return predictions as cases, read as they say they were."""
-    return [
-        Case(row, Parsed(row.answer, row.abstained, bool(row.answer or row.abstained)), (), "answer") for row in rows
-    ]
+    return [as_stored(row) for row in rows]
 
 
 def find(rows: Iterable[dict[str, Any]], **keys) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from data_builders.errors import RagFtError
+from rag_ft.evaluation.answers import write_answers
+from rag_ft.evaluation.metrics import METRICS
 from rag_ft.evaluation.predictions import PredictionStore
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.report.terminal import terminal_table
@@ -247,6 +249,124 @@ def test_intervals_widen_with_confidence():
     rows = sweep("base", {1: "1101001110"})
     narrow, wide = (find(score(rows, confidence=c)["cells"], group="all")["accuracy"] for c in (0.6, 0.99))
     assert wide["low"] < narrow["low"] < narrow["mean"] < narrow["high"] < wide["high"]
+
+
+# The grid
+
+
+def test_every_variant_is_a_mode_of_its_own():
+    rows = sweep("base", {5: "1100"}) + sweep("tuned", {5: "1110"})
+    rows += sweep("base", {5: "10"}, variant="position=0.5") + sweep("tuned", {5: "11"}, variant="position=0.5")
+    scores = score(rows)
+    cells = {(row["system"], row["variant"]): (row["n"], row["accuracy"]["mean"]) for row in scores["cells"]}
+    assert cells[("tuned", "")] == (4, 0.75)
+    assert cells[("tuned", "position=0.5")] == (2, 1)
+    assert {row["variant"]: row["accuracy"]["mean"] for row in scores["differences"]} == {"": 0.25, "position=0.5": 0.5}
+
+
+def test_a_variant_with_several_counts_has_a_fall_of_its_own():
+    rows = sweep("base", {1: "11", 5: "11"}) + sweep("base", {1: "11", 5: "10"}, variant="retriever=dense")
+    drops = {row["variant"]: row["accuracy"]["mean"] for row in score(rows)["drops"] if row["group"] == "all"}
+    assert drops == {"": 0, "retriever=dense": 0.5}
+
+
+def test_contexts_without_gold_are_cells_but_have_no_fall():
+    rows = sweep("base", {1: "10", 5: "00"}, gold="absent", answerable=False)
+    scores = score(rows)
+    assert {row["passages"] for row in scores["cells"]} == {1, 5}
+    assert scores["drops"] == scores["retention"] == scores["robustness"] == []
+
+
+def test_differences_count_wins_losses_and_ties_and_test_them():
+    rows = sweep("base", {5: "0000001100"}) + sweep("tuned", {5: "1111110100"})
+    row = find(score(rows)["differences"], group="all")
+    assert (row["wins"], row["losses"], row["ties"]) == (6, 1, 3)
+    assert row["p"] == row["p_holm"] == pytest.approx(2 * (1 + 7) / 2**7)
+
+
+def test_p_values_are_corrected_over_all_differences_of_all_questions_alone():
+    rows = sweep("base", {1: "0" * 8, 5: "0" * 8, 9: "0" * 8})
+    rows += sweep("tuned", {1: "1" * 8, 5: "1" * 6 + "00", 9: "1" + "0" * 7})
+    found = {(row["group"], row["passages"]): row for row in score(rows)["differences"]}
+    raw, corrected = ([found["all", count][key] for count in (1, 5, 9)] for key in ("p", "p_holm"))
+    assert raw == pytest.approx([2 / 2**8, 2 / 2**6, 1], rel=1e-5)
+    assert corrected == pytest.approx([3 * 2 / 2**8, 2 * 2 / 2**6, 1], rel=1e-5)
+    assert found["one_hop", 1]["p_holm"] is None
+
+
+def test_a_metric_that_applies_to_no_answer_is_null_and_else_says_to_how_many():
+    rows = [prediction("q1"), prediction("q2", answer="Rome"), prediction("q3", answer=None, abstained=True)]
+    cell = find(score(rows)["cells"], group="all")
+    assert cell["misled"] is None  # nothing was planted
+    assert (cell["false_answer"]["mean"], cell["false_answer"]["n"]) == (0.5, 2)
+    assert (cell["accuracy"]["n"], cell["calls"], cell["cost"]) == (3, 1, None)
+
+
+def test_the_detectable_difference_is_that_of_all_questions():
+    scores = score(sweep("base", {1: "10" * 50}))
+    assert (scores["detectable"]["n"], scores["detectable"]["power"]) == (100, 0.8)
+    assert scores["detectable"]["difference"] == pytest.approx(0.139, abs=0.001)
+
+
+def test_bca_reads_other_ends_off_the_same_draws():
+    rows = sweep("base", {1: "1" * 57 + "000"})
+    percentile, bca = (find(score(rows, interval=kind)["cells"], group="all") for kind in ("percentile", "bca"))
+    assert percentile["accuracy"]["mean"] == bca["accuracy"]["mean"] == 0.95
+    assert bca["accuracy"]["low"] < percentile["accuracy"]["low"]  # skewed to the left
+
+
+def test_related_questions_widen_the_intervals():
+    rows = sweep("base", {1: "1111100000" * 6})
+    documents = {f"q{i}": f"d{i // 5}" for i in range(60)}
+    alone, related = (find(score(rows, clusters=c)["cells"], group="all")["accuracy"] for c in (None, documents))
+    assert related["high"] - related["low"] > 1.5 * (alone["high"] - alone["low"])
+
+
+def test_a_variant_without_a_common_question_is_named():
+    rows = [prediction("q1", "base", variant="noise=0.5"), prediction("q2", "tuned", variant="noise=0.5")]
+    with pytest.raises(RagFtError, match=r"'kept' with noise=0\.5"):
+        score(rows)
+
+
+# The rows of single answers
+
+
+def test_every_answer_has_a_row_with_every_metric(tmp_path):
+    rows = [
+        prediction("q1", answer="Paris\u2028", confidence=-0.25, route="few", seconds=0.125),
+        prediction("q2", answer=None, abstained=True, variant="noise=0.5", gold="retrieved", answerable=False),
+        prediction("q3", answer=None, failure="time-out", gold="absent"),
+    ]
+    scores, answers = score_cases(cases_of(rows), confidence=0.95, resamples=100, seed=0, run_name="try", partial=False)
+    write_answers(tmp_path / "evaluation" / "answers.jsonl", answers)
+    lines = (tmp_path / "evaluation" / "answers.jsonl").read_text(encoding="utf-8").split("\n")
+    first, second, third = map(json.loads, lines[:-1])
+    assert first == answers[0]
+    assert {key: first[key] for key in ("question_id", "group", "system", "gold", "passages", "variant")} == {
+        "question_id": "q1",
+        "group": "one_hop",
+        "system": "base",
+        "gold": "kept",
+        "passages": 1,
+        "variant": "",
+    }
+    assert [first[key] for key in ("confidence", "route", "prompt_tokens", "output_tokens", "seconds", "cost")] == [
+        -0.25,
+        "few",
+        100,
+        4,
+        0.125,
+        None,
+    ]
+    assert (first["answer"], first["accuracy"], first["misled"]) == ("Paris\u2028", 1, None)
+    assert (second["variant"], second["abstained"], second["answerable"], second["answer"]) == (
+        "noise=0.5",
+        True,
+        False,
+        None,
+    )
+    assert (third["failure"], third["accuracy"]) == ("time-out", 0)
+    assert set(METRICS) <= set(first)
 
 
 # The terminal

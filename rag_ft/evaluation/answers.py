@@ -13,7 +13,9 @@ from data_builders.files import atomic_path
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.conditions import REFERENCES
 from rag_ft.evaluation.metrics import METRICS
+from rag_ft.evaluation.predictions import Prediction
 from rag_ft.evaluation.settings import SystemSettings
+from rag_ft.prompting.parse import Parsed
 
 HEADLINE = "accuracy"
 Price = tuple[float, float]
@@ -59,6 +61,11 @@ def scored(case: Case, price: Price | None = None) -> Scored:
     row = case.prediction
     cost = (row.prompt_tokens * price[0] + row.output_tokens * price[1]) / 1e6 if price else None
     return Scored(case, {name: metric(case) for name, metric in METRICS.items()}, cost)
+
+
+def as_stored(row: Prediction) -> Case:
+    """Return a prediction as a case, its output read as when it was stored, of passages that are not known."""
+    return Case(row, Parsed(row.answer, row.abstained, bool(row.answer or row.abstained)), (), "answer")
 
 
 def point_of(case: Case) -> Point:
