@@ -36,17 +36,20 @@ def answers(engine: Any, groups: Sequence[Sequence[Request]]) -> dict[str, Gener
     return {answer.key: answer for answer in found}
 
 
-def by_hand(model: Any, request: Request, count: int, stops: frozenset[int]) -> tuple[int, ...]:
-    """Greedy decoding without cache, mask or batch."""
+def by_hand(model: Any, request: Request, count: int, stops: frozenset[int]) -> tuple[tuple[int, ...], float]:
+    """Greedy decoding without cache, mask or batch; and the mean log-probability of what was chosen."""
     ids = [token for segment in request.segments for token in segment]
     written: list[int] = []
+    logprobs: list[float] = []
     with torch.no_grad():
         while len(written) < count:
-            token = int(model(torch.tensor([ids + written])).logits[0, -1].argmax())
+            scores = model(torch.tensor([ids + written])).logits[0, -1].double().log_softmax(-1)
+            token = int(scores.argmax())
+            logprobs.append(float(scores[token]))
             if token in stops:
                 break
             written.append(token)
-    return tuple(written)
+    return tuple(written), sum(logprobs) / len(logprobs)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,9 @@ def test_shared_prefixes_change_no_token(model: Any, sweeps: Any, batch: int, bl
     shared = answers(TreeEngine(model, stops, 5, batch), groups)
     assert {key: answer.ids for key, answer in shared.items()} == {key: answer.ids for key, answer in separate.items()}
     assert {k: a.prompt_tokens for k, a in shared.items()} == {k: a.prompt_tokens for k, a in separate.items()}
+    assert {k: a.confidence for k, a in shared.items()} == pytest.approx(
+        {k: a.confidence for k, a in separate.items()}, rel=1e-3, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("engine", [SeparateEngine, TreeEngine])
@@ -100,7 +106,10 @@ def test_an_engine_writes_what_plain_greedy_decoding_writes(model: Any, engine: 
     stops = frozenset({next(iter(free.values())).ids[2]})  # a token that some answer writes
     stopped = answers(engine(model, stops, 6, 2), groups)
     for request in (request for group in groups for request in group):
-        assert stopped[request.key].ids == by_hand(model, request, 6, stops)
+        ids, confidence = by_hand(model, request, 6, stops)
+        assert stopped[request.key].ids == ids
+        assert stopped[request.key].confidence == pytest.approx(confidence, rel=1e-3)
+        assert stopped[request.key].failure is None
         assert stopped[request.key].prompt_tokens == request.length
         assert stopped[request.key].seconds > 0
     assert min(len(answer.ids) for answer in stopped.values()) < 6

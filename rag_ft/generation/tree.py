@@ -2,7 +2,8 @@
 
 The prompts of a group are laid out as one segment tree (rag_ft/models/segment_tree.py): passages that several prompts
 begin with stand there once, and every prompt's end is a leaf. One forward pass fills the cache for all of them; after
-that each step decodes one token for every leaf of every group in the batch. Token-identical to separate generation.
+that each step decodes one token for every unfinished leaf of every group in the batch (rag_ft/generation/forks.py).
+Token-identical to separate generation.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rag_ft.generation import Generation, Request
+from rag_ft.generation.parts import Groups, in_parts
 from rag_ft.models.segment_tree import SegmentTree, ancestor_matrix, tree_mask
 
 if TYPE_CHECKING:
     import torch
+
+WASTE = 0.75
+"""Finished leaves leave the batch when no more than this share of it would be left."""
 
 
 @dataclass
@@ -28,11 +33,28 @@ class _Leaf:
     position: int
     requests: list[Request]
     ids: list[int] = field(default_factory=list)
+    logprob: float = 0.0
     done: bool = False
+
+    def take(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
+        """Add the token chosen, or end with it."""
+        self.logprob += logprob
+        self.done = token in stop_ids
+        if not self.done:
+            self.ids.append(token)
+            self.pending, self.position = token, self.position + 1
+
+    def answers(self, seconds: float) -> list[Generation]:
+        """Return the answer to each of the equal prompts."""
+        confidence = self.logprob / (len(self.ids) + self.done)
+        return [
+            Generation(request.key, tuple(self.ids), request.length, seconds, confidence=confidence)
+            for request in self.requests
+        ]
 
 
 class TreeEngine:
-    """Prefix-shared greedy generation. Limits: models whose attention is full in every layer (see `supports`)."""
+    """Prefix-shared greedy generation. Limits: models whose attention is full in every layer (see `allows_trees`)."""
 
     def __init__(self, model: Any, stop_ids: frozenset[int], max_new_tokens: int, batch_size: int) -> None:
         self.model = model
@@ -44,22 +66,25 @@ class TreeEngine:
         """Yield the answers of each batch of groups, groups of like length together."""
         ordered = sorted((group for group in groups if group), key=lambda group: max(r.length for r in group))
         for start in range(0, len(ordered), self.batch_size):
-            yield self._batch(ordered[start : start + self.batch_size])
+            yield in_parts(ordered[start : start + self.batch_size], self._batch, proven=start > 0)
 
-    def _batch(self, groups: Sequence[Sequence[Request]]) -> list[Generation]:
+    def _batch(self, groups: Groups) -> list[Generation]:
         import torch
+
+        from rag_ft.generation.forks import forking
 
         began = time.perf_counter()
         plans = [_plan(group) for group in groups]
+        leaves = [leaves for _, leaves in plans]
         with torch.inference_mode():
-            state = _prefill(self.model, [tree for tree, _ in plans])
-            leaves = [leaves for _, leaves in plans]
-            for _ in range(self.max_new_tokens):
-                if not _decode_step(self.model, state, leaves, self.stop_ids):
-                    break
-        answered = [(request, leaf) for row in leaves for leaf in row for request in leaf.requests]
-        seconds = (time.perf_counter() - began) / len(answered)
-        return [Generation(request.key, tuple(leaf.ids), request.length, seconds) for request, leaf in answered]
+            state = _prefill(self.model, [tree for tree, _ in plans], leaves)
+            with forking(self.model):
+                for _ in range(self.max_new_tokens):
+                    if not _compacted(state):
+                        break
+                    _decode_step(self.model, state, self.stop_ids)
+        seconds = (time.perf_counter() - began) / sum(map(len, groups))
+        return [answer for row in leaves for leaf in row for answer in leaf.answers(seconds)]
 
 
 def _plan(group: Sequence[Request]) -> tuple[SegmentTree, list[_Leaf]]:
@@ -78,27 +103,33 @@ def _plan(group: Sequence[Request]) -> tuple[SegmentTree, list[_Leaf]]:
 
 @dataclass
 class _State:
-    """Cache and visibility: `seen[row][node, slot]` for prompt slots; `owners[row, slot]` for decoded slots."""
+    """What is decoded: the leaves of each row, side by side, and what each sees of the prompts.
+
+    Attributes:
+        cache: of prompts and answers, rows and forks as in `leaves`.
+        leaves: a row may have fewer than the widest one.
+        mask: additive, [rows, 1, forks, prompt slots], on the model's device.
+    """
 
     cache: Any
-    seen: list[torch.Tensor]
-    owners: torch.Tensor
+    leaves: list[list[_Leaf]]
+    mask: torch.Tensor
 
 
-def _prefill(model: Any, trees: Sequence[SegmentTree]) -> _State:
+def _prefill(model: Any, trees: Sequence[SegmentTree], leaves: Sequence[Sequence[_Leaf]]) -> _State:
     """Run all trees through the model: together on a GPU, one by one on a CPU, which gains nothing from padding."""
     import torch
-    from transformers import DynamicCache
+
+    from rag_ft.generation.forks import fork_cache
 
     together = 1 if model.device.type == "cpu" else len(trees)
-    longest = max(map(len, trees))
-    caches = [_encode(model, trees[start : start + together]) for start in range(0, len(trees), together)]
-    cache = DynamicCache()
-    for index, layers in enumerate(zip(*(part.layers for part in caches), strict=True)):
-        keys = torch.cat([_lengthened(layer.keys, longest) for layer in layers])
-        values = torch.cat([_lengthened(layer.values, longest) for layer in layers])
-        cache.update(keys, values, index)
-    return _State(cache, [_visible(tree, longest) for tree in trees], torch.empty(len(trees), 0, dtype=torch.long))
+    longest, widest = max(map(len, trees)), max(map(len, leaves))
+    parts = [_encode(model, trees[start : start + together]) for start in range(0, len(trees), together)]
+    seen = torch.zeros(len(trees), widest, longest, dtype=torch.bool)
+    for row, (tree, ends) in enumerate(zip(trees, leaves, strict=True)):
+        visible = ancestor_matrix(tree.parents)[[leaf.node for leaf in ends]]
+        seen[row, : len(ends), : len(tree)] = visible[:, torch.tensor(tree.segments())]
+    return _State(fork_cache(parts, longest), [list(row) for row in leaves], _additive(seen[:, None], model))
 
 
 def _encode(model: Any, trees: Sequence[SegmentTree]) -> Any:
@@ -126,59 +157,50 @@ def _encode(model: Any, trees: Sequence[SegmentTree]) -> Any:
     return cache
 
 
-def _lengthened(states: torch.Tensor, length: int) -> torch.Tensor:
-    """Pad keys or values [rows, heads, tokens, size] on the right; no mask lets the padding be seen."""
+def _compacted(state: _State) -> bool:
+    """Take finished leaves out of the batch where that makes it much smaller; return whether any leaf is left."""
     import torch
 
-    return torch.nn.functional.pad(states, (0, 0, 0, length - states.shape[2]))
-
-
-def _visible(tree: SegmentTree, length: int) -> torch.Tensor:
-    """Return which prompt slots each segment sees at its end, bool [segments, length]."""
-    import torch
-
-    visible = torch.zeros(len(tree.parents), length, dtype=torch.bool)
-    visible[:, : len(tree)] = ancestor_matrix(tree.parents)[:, torch.tensor(tree.segments())]
-    return visible
-
-
-def _decode_step(model: Any, state: _State, leaves: list[list[_Leaf]], stop_ids: frozenset[int]) -> bool:
-    """Feed the pending token of every unfinished leaf and choose the next; return whether any was unfinished."""
-    import torch
-
-    active = [[index for index, leaf in enumerate(row) if not leaf.done] for row in leaves]
-    width = max(map(len, active))
-    if not width:
+    active = [[fork for fork, leaf in enumerate(row) if not leaf.done] for row in state.leaves]
+    kept = [row for row, forks in enumerate(active) if forks]
+    if not kept:
         return False
-    ids = torch.zeros(len(leaves), width, dtype=torch.long)
-    positions, owners = torch.zeros_like(ids), torch.full_like(ids, -1)
-    prompt = torch.zeros(len(leaves), width, state.seen[0].shape[1], dtype=torch.bool)
-    for row, indices in enumerate(active):
-        for slot, index in enumerate(indices):
-            leaf = leaves[row][index]
-            ids[row, slot], positions[row, slot], owners[row, slot] = leaf.pending, leaf.position, index
-            prompt[row, slot] = state.seen[row][leaf.node]
-    state.owners = torch.cat([state.owners, owners], dim=1)
-    mask = torch.cat([prompt, owners[:, :, None] == state.owners[:, None, :]], dim=2)
-    logits = model(
-        input_ids=ids.to(model.device),
-        position_ids=positions.to(model.device),
-        attention_mask=_additive(mask[:, None], model),
-        past_key_values=state.cache,
-        use_cache=True,
-    ).logits
-    chosen = logits.argmax(dim=-1).tolist()
-    for row, indices in enumerate(active):
-        for slot, index in enumerate(indices):
-            _advance(leaves[row][index], chosen[row][slot], stop_ids)
+    width = max(map(len, active))
+    if len(kept) * width > WASTE * len(state.leaves) * state.mask.shape[2]:
+        return True
+    device = state.mask.device
+    rows = torch.tensor(kept, device=device)
+    # Rows with fewer leaves than the widest are filled up with copies of one, which nobody reads.
+    forks = torch.tensor([active[row] + active[row][:1] * (width - len(active[row])) for row in kept], device=device)
+    for layer in state.cache.layers:
+        layer.keep(rows, forks)
+    state.leaves = [[state.leaves[row][fork] for fork in active[row]] for row in kept]
+    state.mask = state.mask[rows[:, None], :, forks].transpose(1, 2)
     return True
 
 
-def _advance(leaf: _Leaf, token: int, stop_ids: frozenset[int]) -> None:
-    leaf.done = token in stop_ids
-    if not leaf.done:
-        leaf.ids.append(token)
-        leaf.pending, leaf.position = token, leaf.position + 1
+def _decode_step(model: Any, state: _State, stop_ids: frozenset[int]) -> None:
+    """Feed the pending token of every leaf and choose the next."""
+    import torch
+
+    width = state.mask.shape[2]
+    fed = torch.zeros(2, len(state.leaves), width, dtype=torch.long)
+    for row, leaves in enumerate(state.leaves):
+        fed[:, row, : len(leaves)] = torch.tensor([[leaf.pending, leaf.position] for leaf in leaves]).T
+    ids, positions = fed.to(model.device)
+    logits = model(
+        input_ids=ids,
+        position_ids=positions,
+        attention_mask=state.mask,
+        past_key_values=state.cache,
+        use_cache=True,
+    ).logits.float()
+    best, chosen = logits.max(dim=-1)
+    logprobs = (best - logits.logsumexp(dim=-1)).tolist()
+    for leaves, tokens, told in zip(state.leaves, chosen.tolist(), logprobs, strict=True):
+        for leaf, token, logprob in zip(leaves, tokens, told, strict=False):
+            if not leaf.done:
+                leaf.take(token, logprob, stop_ids)
 
 
 def _additive(mask: torch.Tensor, model: Any) -> torch.Tensor:
