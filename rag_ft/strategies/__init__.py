@@ -33,7 +33,7 @@ class Answered:
 
     Attributes:
         key: the ask's.
-        output: the raw text; empty where generation failed.
+        output: the raw text; where generation failed, what there is of it.
         prompt_tokens: of all calls.
         output_tokens: of all calls.
         seconds: wall-clock time of all calls, as the ask's share of its batches.
