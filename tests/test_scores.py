@@ -337,7 +337,7 @@ def test_every_answer_has_a_row_with_every_metric(tmp_path):
         prediction("q2", answer=None, abstained=True, variant="noise=0.5", gold="retrieved", answerable=False),
         prediction("q3", answer=None, failure="time-out", gold="absent"),
     ]
-    scores, answers = score_cases(cases_of(rows), confidence=0.95, resamples=100, seed=0, run_name="try", partial=False)
+    _, answers = score_cases(cases_of(rows), confidence=0.95, resamples=100, seed=0, run_name="try", partial=False)
     write_answers(tmp_path / "evaluation" / "answers.jsonl", answers)
     lines = (tmp_path / "evaluation" / "answers.jsonl").read_text(encoding="utf-8").split("\n")
     first, second, third = map(json.loads, lines[:-1])

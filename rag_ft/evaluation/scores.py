@@ -13,13 +13,11 @@ from data_builders.errors import RagFtError
 from rag_ft.evaluation.answers import HEADLINE, Point, Scored, answer_row, point_of, prices_of, scored
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, cells, comparable, differences, falls, mode_of
-from rag_ft.evaluation.predictions import Prediction
 from rag_ft.evaluation.robustness import Field, kin_of, robustness_rows
 from rag_ft.evaluation.routing import routing_rows, showing_all
 from rag_ft.evaluation.selective import curves
 from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.evaluation.statistics import Bootstrap, detectable_difference, holm
-from rag_ft.prompting.parse import Parsed
 
 EVERYONE = "all"
 POWER = 0.8
@@ -196,9 +194,3 @@ def _add_mode(
         drops, retention = falls(mode if same == list(ids) else mode_of(points, group, same, sampling), baseline)
         tables["drops"].extend(drops)
         tables["retention"].extend(retention)
-
-
-def metric_values(row: Prediction) -> list[float]:
-    """Return the metrics of one answer in the order of METRICS."""
-    case = Case(row, Parsed(row.answer, row.abstained, True), (), "answer")
-    return [value or 0.0 for value in scored(case).values.values()]
