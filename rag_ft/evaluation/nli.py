@@ -132,8 +132,9 @@ def _says_one(model: Any, tokenizer: Any) -> Callable[[Any], list[bool]]:
     import torch
 
     def decide(batch: Any) -> list[bool]:
+        taken = {name: batch[name] for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            written = model.generate(**batch, max_new_tokens=10, do_sample=False)
+            written = model.generate(**taken, max_new_tokens=10, do_sample=False)
         return [text.strip() == "1" for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
     return decide
