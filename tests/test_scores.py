@@ -264,6 +264,14 @@ def test_every_variant_is_a_mode_of_its_own():
     assert {row["variant"]: row["accuracy"]["mean"] for row in scores["differences"]} == {"": 0.25, "position=0.5": 0.5}
 
 
+def test_modes_stand_in_order_of_first_appearance():
+    rows = sweep("base", {1: "10", 5: "10"}) + sweep("base", {0: "10"}, gold="closed_book")
+    rows += sweep("tuned", {5: "10", 1: "10"}) + sweep("tuned", {0: "10"}, gold="closed_book")
+    found = [(c["gold"], c["system"], c["passages"]) for c in score(rows)["cells"] if c["group"] == "all"]
+    swept = [("kept", system, count) for system in ("base", "tuned") for count in (1, 5)]
+    assert found == [*swept, ("closed_book", "base", 0), ("closed_book", "tuned", 0)]
+
+
 def test_a_variant_with_several_counts_has_a_fall_of_its_own():
     rows = sweep("base", {1: "11", 5: "11"}) + sweep("base", {1: "11", 5: "10"}, variant="retriever=dense")
     drops = {row["variant"]: row["accuracy"]["mean"] for row in score(rows)["drops"] if row["group"] == "all"}

@@ -126,12 +126,14 @@ def _check(cases: Sequence[Case]) -> None:
 
 
 def _points(answers: Iterable[Scored]) -> dict[Point, dict[str, Scored]]:
-    """Return answers by point and question: systems as they first appear, passage counts ascending."""
+    """Return answers by point and question: modes and systems as they first appear, passage counts ascending."""
     points: dict[Point, dict[str, Scored]] = {}
     for answer in answers:
         points.setdefault(point_of(answer.case), {})[answer.case.prediction.question_id] = answer
-    order = {system: place for place, system in enumerate(dict.fromkeys(point.system for point in points))}
-    return {point: points[point] for point in sorted(points, key=lambda one: (order[one.system], one.passages))}
+    modes = list(dict.fromkeys((point.gold, point.variant) for point in points))
+    systems = list(dict.fromkeys(point.system for point in points))
+    order = {one: (modes.index((one.gold, one.variant)), systems.index(one.system), one.passages) for one in points}
+    return {point: points[point] for point in sorted(points, key=order.__getitem__)}
 
 
 def _questions_by_group(cases: Iterable[Case]) -> dict[str, set[str]]:
