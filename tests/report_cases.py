@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def prediction(number: int, system: str, gold: str, passages: int, right: bool, 
 
 
 def predictions(
-    right: dict[str, tuple[int, ...]] = RIGHT, golds: tuple[str, ...] = ("kept", "retrieved")
+    right: Mapping[str, tuple[int, ...]] = RIGHT, golds: tuple[str, ...] = ("kept", "retrieved")
 ) -> list[Prediction]:
     rows = []
     for system, numbers in right.items():
@@ -155,7 +155,10 @@ def _scored(
 
 
 def scored(
-    right: dict[str, tuple[int, ...]] = RIGHT, *, partial: bool = False, golds: tuple[str, ...] = ("kept", "retrieved")
+    right: Mapping[str, tuple[int, ...]] = RIGHT,
+    *,
+    partial: bool = False,
+    golds: tuple[str, ...] = ("kept", "retrieved"),
 ) -> dict[str, Any]:
     return _scored(predictions(right, golds), "example", partial)[0]
 
@@ -195,7 +198,7 @@ def old_scores() -> dict[str, Any]:
 
 
 def write_run(
-    folder: Path, right: dict[str, tuple[int, ...]] = RIGHT, *, name: str = "one", partial: bool = False
+    folder: Path, right: Mapping[str, tuple[int, ...]] = RIGHT, *, name: str = "one", partial: bool = False
 ) -> Path:
     """Write what `evaluate` leaves in a run folder and `compare` reads."""
     scores, answers = _scored(predictions(right), name, partial)

@@ -4,71 +4,25 @@ import itertools
 import re
 from collections import Counter
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_reader import Page
 from report_cases import COUNTS, QUESTIONS, pools, predictions, question_id, scored
 
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from rag_ft.report.examples import choose_examples
-from rag_ft.report.drawing import spread
-from rag_ft.report.figures import alt_text, inline_svg, save_figure
-from rag_ft.report.findings import groups_of, headline, interval, percent, points, read_scores
+from rag_ft.report.figures import alt_text, save_figure
+from rag_ft.report.findings import groups_of, headline, read_scores
 from rag_ft.report.markdown import code_block, escape
 from rag_ft.report.page import report_html, split_quotes, write_report
 
-VOID = {"meta", "br", "hr", "img", "input", "link"}
 FACTS = {"recipe": "example", "data": {"contexts": 1200}, "trained": True, "command": "rag-ft run example.yaml"}
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" | `tick` [a](http://evil.example) {{ 7*7 }}'
-
-
-class Page(HTMLParser):
-    """Tags, attributes and table cells of a page; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.tables: list[dict[str, Any]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append({"caption": "", "rows": []})
-        if tag == "tr":
-            self.tables[-1]["rows"].append([])
-        if tag in ("th", "td"):
-            self.tables[-1]["rows"][-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.texts.append(data)
-        if "caption" in self.open:
-            self.tables[-1]["caption"] += data
-        elif "th" in self.open or "td" in self.open:
-            self.tables[-1]["rows"][-1][-1] += data
-
-    def table(self, caption: str) -> list[list[str]]:
-        (found,) = [table for table in self.tables if table["caption"].startswith(caption)]
-        return [[cell.strip() for cell in row] for row in found["rows"]]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +83,7 @@ def test_page_headings_never_skip_a_level(page: Page) -> None:
 
 def test_every_figure_has_a_text_alternative_with_its_numbers(page: Page, scores: dict[str, Any]) -> None:
     labels = [attributes.get("aria-label") or "" for _, attributes in page.tags if attributes.get("role") == "img"]
-    assert len(labels) == [tag for tag, _ in page.tags].count("svg") == 8  # two gold modes, all and two groups; two of cost
+    assert len(labels) == [tag for tag, _ in page.tags].count("svg") == 8  # 2 gold modes x 3 groups, 2 of cost
     assert "tuned: 95.0 at 1, 92.5 at 2, 90.0 at 5." in labels[0]
     assert "base: 75.0 at 1, 50.0 at 2, 20.0 at 5." in labels[0]
     assert "Evidence retrieved: 62.5 at 1, 75.0 at 2, 92.5 at 5." in alt_text(scores, "retrieved")
@@ -176,7 +130,8 @@ def test_other_tables_show_the_numbers_of_the_scores(page: Page, scores: dict[st
     assert abstention[2][-2:] == ["\u2013", f"{100 * counted['over_refusal']:.1f}"]
     match = page.table("Other metrics")
     cell = cell_of(scores, system="base", gold="kept", passages=1, group="all")
-    assert match[2][2:] == [as_written(cell[key]) for key in ("exact_match", "f1", "cover_raw", "cover_output")]
+    heads = {"exact_match": "Exact match", "f1": "F1", "cover_raw": "Raw cover", "cover_output": "Cover, whole output"}
+    assert [match[2][match[0].index(head)] for head in heads.values()] == [as_written(cell[key]) for key in heads]
     cost = page.table("Cost")
     assert cost[2] == ["base", "1", "140", "3.0", "0.25", "0"]
 
@@ -252,15 +207,6 @@ def test_untrusted_text_is_shown_not_run(tmp_path: Path) -> None:
     assert not re.search(r"(?<!\\)\]\(http", text)
 
 
-def test_report_survives_hostile_names_in_the_figure_file(tmp_path: Path) -> None:
-    scores = scored()
-    for row in (*scores["cells"], *scores["differences"], *scores["drops"], *scores["retention"]):
-        row["system"] += " $x^ </text><script>"
-    save_figure(scores, tmp_path / "accuracy.svg")
-    root = ElementTree.parse(tmp_path / "accuracy.svg").getroot()
-    assert not [element for element in root.iter() if element.tag.endswith("script")]
-
-
 def test_evidence_quote_is_marked_inside_its_gold_passage(page: Page, scores: dict[str, Any], examples: Any) -> None:
     html = report_html(scores, examples, FACTS)
     assert html.count("<mark>It lies in Orsk.</mark> The ferry leaves at noon.") == len(examples) == 10
@@ -308,59 +254,6 @@ def test_same_scores_give_the_same_bytes(tmp_path: Path, scores: dict[str, Any],
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_figure_file_keeps_text_as_text_and_names_no_date(tmp_path: Path, scores: dict[str, Any]) -> None:
-    save_figure(scores, tmp_path / "accuracy.svg")
-    root = ElementTree.parse(tmp_path / "accuracy.svg").getroot()
-    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert "90 tuned" in texts
-    assert "Accuracy at 5: tuned 90 %, base 20 %" in texts
-    assert not [element for element in root.iter() if element.tag.endswith("metadata")]
-
-
-def test_inline_figure_follows_the_colours_of_the_page(scores: dict[str, Any]) -> None:
-    svg = inline_svg(scores, "kept")
-    assert svg.startswith("<svg")
-    assert "var(--ink, #1f2328)" in svg
-    assert "#ffffff" not in svg
-
-
-def test_figure_of_an_unknown_format_is_refused(tmp_path: Path, scores: dict[str, Any]) -> None:
-    with pytest.raises(RagFtError, match=r"Name it \.svg or \.png"):
-        save_figure(scores, tmp_path / "figure.gif")
-
-
-def test_figure_without_a_sweep_is_refused(tmp_path: Path, scores: dict[str, Any]) -> None:
-    references = {**scores, "cells": [cell for cell in scores["cells"] if cell["gold"] == "gold_only"]}
-    with pytest.raises(RagFtError, match=r"evaluation\.passages"):
-        save_figure(references, tmp_path / "figure.svg")
-
-
-@given(st.lists(st.floats(0, 100), max_size=8))
-def test_labels_are_spread_without_changing_their_order(values: list[float]) -> None:
-    placed = spread(values, 6, 0, 100)
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    assert all(placed[after] - placed[before] >= 6 - 1e-6 for before, after in itertools.pairwise(order))
-    assert all(-1e-6 <= y <= 100 + 1e-6 for y in placed)
-
-
-def test_labels_far_apart_stay_where_they_are() -> None:
-    assert spread([90, 10, 50], 6, 0, 100) == pytest.approx([90, 10, 50])
-    assert spread([50, 50], 6, 0, 100) == pytest.approx([47, 53])
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.8667, "86.7"), (0.0, "0.0"), (-0.0001, "0.0"), (1.0, "100.0"), (-0.125, "\u221212.5")]
-)
-def test_percent(share: float, text: str) -> None:
-    assert percent(share) == text
-
-
-def test_points_and_intervals_carry_signs_where_needed() -> None:
-    assert [points(0.74, 0), points(-0.03, 0), points(0.0, 0)] == ["+74", "\u22123", "0"]
-    assert interval({"low": 0.66, "high": 0.81}, 0, signed=True) == "66 to 81"
-    assert interval({"low": -0.03, "high": 0.07}, 0, signed=True) == "\u22123 to +7"
-
-
 def test_a_single_group_is_not_shown_twice(scores: dict[str, Any]) -> None:
     assert groups_of(scores) == ["all", "one_hop", "two_hop"]
     one = {**scores, "cells": [cell for cell in scores["cells"] if cell["group"] != "two_hop"]}
@@ -378,54 +271,6 @@ def test_unreadable_scores_name_the_command_that_writes_them(tmp_path: Path, tex
 def test_scores_read_back_from_disk_give_the_same_page(tmp_path: Path, scores: dict[str, Any]) -> None:
     write_json(tmp_path / "scores.json", scores)
     assert report_html(read_scores(tmp_path / "scores.json"), [], FACTS) == report_html(scores, [], FACTS)
-
-
-def test_examples_show_losses_as_readily_as_gains() -> None:
-    rows = predictions({"base": (30, 20, 8), "tuned": (38, 37, 30)})
-    # Questions 0 to 7: both right. Make the tuned system wrong on two of them.
-    rows = [
-        replace(row, answer="Hald") if row.system == "tuned" and row.question_id in ("q00", "q01") else row
-        for row in rows
-    ]
-    chosen = choose_examples(rows, pools(), {}, count=8, seed=1)
-    kinds = Counter((example["kind"], example["kind_questions"]) for example in chosen)
-    assert kinds == {("tuned right, base wrong", 22): 3, ("base right, tuned wrong", 2): 2, ("both wrong", 10): 3}
-
-
-def test_examples_take_what_both_answer_right_last() -> None:
-    rows = predictions({"base": (40, 40, 39), "tuned": (40, 40, 40)})
-    kinds = Counter(example["kind"] for example in choose_examples(rows, pools(), {}, count=5))
-    assert kinds == {"tuned right, base wrong": 1, "both right": 4}
-
-
-def test_examples_depend_on_the_seed_only() -> None:
-    rows, found = predictions(), pools()
-    first = [example["question_id"] for example in choose_examples(rows, found, {}, count=6, seed=1)]
-    assert first == [example["question_id"] for example in choose_examples(rows[::-1], found, {}, count=6, seed=1)]
-    assert first != [example["question_id"] for example in choose_examples(rows, found, {}, count=6, seed=2)]
-
-
-def test_example_shows_the_largest_count_with_gold_and_quotes(examples: list[dict[str, Any]]) -> None:
-    example = examples[0]
-    assert [passage["id"] for passage in example["passages"]] == ["p1", "p2", "p3", "p4", "p5"]
-    assert [passage["is_gold"] for passage in example["passages"]] == [False] * 4 + [True]
-    assert example["passages"][4]["quotes"] == ["It lies in Orsk."]
-    assert [(o["system"], o["passages"]) for o in example["outputs"]] == [
-        ("base", 5),
-        ("base + reordering", 5),
-        ("tuned", 5),
-    ]
-
-
-def test_failed_generation_is_shown_as_wrong() -> None:
-    rows = [replace(row, failure="time-out", answer=None, output="") for row in predictions({"base": (40, 40, 40)})]
-    (example,) = choose_examples(rows, pools(), {}, count=1)
-    assert example["outputs"][0]["correct"] is False
-    assert example["outputs"][0]["output"] == "Generation failed: time-out"
-
-
-def test_no_predictions_give_no_examples() -> None:
-    assert choose_examples([], {}, {}) == []
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ VERBS = {
     "inspect": "Show training rows as the model sees them, token by token.",
     "train": "Train the adapter.",
     "evaluate": "Measure accuracy as passages are added, against baselines.",
+    "compare": "Compare the systems of several runs, question by question.",
     "report": "Write the report page, the figures and the model card.",
     "run": "All of it: build, train, evaluate, report.",
     "schema": "Write the JSON Schema of recipes, for editors.",

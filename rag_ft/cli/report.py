@@ -42,7 +42,7 @@ def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
         "versions": versions,
         "command": command,
     }
-    write_report(scores, examples, folder.report, facts=facts)
+    write_report(scores, examples, folder.report, facts=facts, browser=_browser(recipe, folder, scores))
     typer.echo(f"report: {folder.report / 'report.html'}")
     if folder.adapter.is_dir():
         card = card_facts(
@@ -55,3 +55,19 @@ def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
         )
         write_card(folder.adapter, scores, card)
         typer.echo(f"adapter: {folder.adapter} (with its model card)")
+
+
+def _browser(recipe: Recipe, folder: RunFolder, scores: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the page shows of single questions; None for a run evaluated before single answers were kept."""
+    from rag_ft.cli.compare import questions_of
+    from rag_ft.evaluation.compare import read_answers, read_outputs
+    from rag_ft.report.disagreements import browser
+    from rag_ft.report.findings import systems_of
+
+    path = folder.evaluation / "answers.jsonl"
+    if not path.is_file():
+        return None
+    pools, systems = questions_of(folder.root), systems_of(scores)
+    return browser(
+        scores, read_answers(path), pools, lambda rows: read_outputs(folder.root, rows), systems, recipe.seed
+    )

@@ -66,7 +66,7 @@ def axis_grids(scores: Mapping[str, Any], axis: str) -> list[AxisGrid]:
             point = found.setdefault((cell["gold"], cell["passages"]), {})
             point.setdefault((cell["system"], value), []).append(cell)
     grids = [_grid(scores, axis, gold, count, cells) for (gold, count), cells in found.items()]
-    return [grid for grid in grids if len(grid.values) > 1]
+    return [grid for grid in grids if grid.rows]
 
 
 def _grid(
@@ -80,7 +80,7 @@ def _grid(
     rows = {
         system: tuple(_mean(cells.get((system, value), ())) for value in values)
         for system in systems_of(scores)
-        if any((system, value) in cells for value in values)
+        if sum((system, value) in cells for value in values) > 1  # one value shows nothing of the axis
     }
     return AxisGrid(axis, gold, count, tuple(values), rows, max(cell["n"] for one in cells.values() for cell in one))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_ft.report.axes import AxisGrid
-from rag_ft.report.drawing import INK, MUTED, RULE, cut, draw, inline, look, margins, plain_axes, spread, titles
+from rag_ft.report.drawing import INK, MUTED, cut, draw, inline, look, margins, plain_axes, spread, titles
 from rag_ft.report.findings import (
     by_importance,
     find,
@@ -73,8 +73,8 @@ def axis_chart(scores: Mapping[str, Any], grid: AxisGrid, name: str, label: str)
     lines = []
     for number, system in _numbered(scores, grid.rows):
         found = [(x, one) for x, one in zip(places, grid.rows[system], strict=True) if one]
-        columns = [tuple(one[key] for _, one in found) for key in ("mean", "low", "high")]
-        lines.append(Line(system, number, tuple(x for x, _ in found), *columns))
+        means, lows, highs = (tuple(one[key] for _, one in found) for key in ("mean", "low", "high"))
+        lines.append(Line(system, number, tuple(x for x, _ in found), means, lows, highs))
     where = f"{title(grid.gold)}, {passages_text(grid.passages)}"
     return Chart(name, where, label, tuple(zip(places, grid.names(), strict=True)), tuple(lines))
 
@@ -88,10 +88,10 @@ def coverage_charts(scores: Mapping[str, Any]) -> list[Chart]:
         largest = max(row["passages"] for row in rows if row["gold"] == gold)
         here = {row["system"]: row for row in rows if (row["gold"], row["passages"]) == (gold, largest)}
         lines = tuple(_coverage_line(here[system], number) for number, system in _numbered(scores, here))
-        ticks = tuple((float(share), f"{share} %") for share in range(0, 101, 20))
+        ticks = tuple((float(share), str(share)) for share in range(0, 101, 25))
         name = f"Accuracy of the surest answers, {title(gold).lower()}"
-        where = f"{passages_text(largest)}; AURC: area under the risk, smaller is better"
-        charts.append(Chart(name, where, "Answers given, surest first", ticks, lines, marked=False))
+        where = f"{passages_text(largest)}; in brackets the area under the risk (AURC)"
+        charts.append(Chart(name, where, "Answers given in %, surest first", ticks, lines, marked=False))
     return charts
 
 
@@ -100,7 +100,7 @@ def _coverage_line(row: Mapping[str, Any], number: int) -> Line:
     kept = sorted([*row["points"][:-1:step], row["points"][-1]])
     aurc = row.get("aurc")
     aurc = aurc["mean"] if isinstance(aurc, Mapping) else aurc
-    note = "" if aurc is None else f"AURC {aurc:.3f}"
+    note = "" if aurc is None else f"({aurc:.3f})"
     return Line(row["system"], number, tuple(100 * x for x, _ in kept), tuple(y for _, y in kept), note=note)
 
 
@@ -117,7 +117,9 @@ def cost_charts(scores: Mapping[str, Any]) -> list[Chart]:
         for number, system in _numbered(scores):
             cell = find(scores["cells"], system=system, gold=gold, passages=count, group="all")
             if cell and cell.get(key):
-                lines.append(Line(system, number, (cell[key],), (cell["accuracy"]["mean"],), note=f"{cell[key]:,.3g}"))
+                lines.append(
+                    Line(system, number, (cell[key],), (cell["accuracy"]["mean"],), note=f"at {cell[key]:,.3g}")
+                )
         if len(lines) > 1:
             where = f"{title(gold)}, {passages_text(count)}"
             charts.append(Chart(f"Accuracy by {label.lower()}", where, label, (), tuple(lines), loose=True))
@@ -155,7 +157,7 @@ def chart_alt(chart: Chart, partial: bool) -> str:
         if not chart.marked:  # too many points to read: the fifth parts of the curve say its shape
             pairs = [pairs[round(part * (len(pairs) - 1) / 5)] for part in range(6)]
         at = [f"{percent(y)} at {names.get(x) or _plain_number(x, chart)}" for x, y in pairs]
-        note = f" ({line.note})" if line.note and not chart.loose else ""
+        note = f" {line.note}" if line.note and not chart.loose else ""
         parts.append(f"{line.name}{note}: {', '.join(at)}.")
     return " ".join(parts)
 
@@ -175,7 +177,7 @@ def _curves(axes: Any, chart: Chart) -> None:
         axes.plot(line.xs, ys, **style, markersize=5, linewidth=1.9, markevery=every)
     places = [place for place, _ in chart.ticks]
     axes.set_xticks(places, [name for _, name in chart.ticks])
-    room = (max(places) - min(places)) * 0.03
+    room = (max(places) - min(places)) * (0.12 if any(name[:1].isalpha() for _, name in chart.ticks) else 0.03)
     axes.set_xlim(min(places) - room, max(places) + room)
 
 
@@ -198,7 +200,7 @@ def _nice_ticks(low: float, high: float) -> list[float]:
     """Return round numbers from low to high: of 1, 2, 5 times powers of ten, the ends included where none fits."""
     candidates = [digit * 10.0**power for power in range(-6, 9) for digit in (1, 2, 5)]
     inside = [number for number in candidates if low / 1.3 <= number <= high * 1.3]
-    return inside if len(inside) > 1 else [float(f"{number:.2g}") for number in dict.fromkeys((low, high))]
+    return inside if len(inside) > 1 else [float(f"{number:.3g}") for number in dict.fromkeys((low, high))]
 
 
 def _end_labels(axes: Any, chart: Chart) -> list[str]:
@@ -208,7 +210,7 @@ def _end_labels(axes: Any, chart: Chart) -> list[str]:
     placed = spread([100 * line.ys[-1] for line in drawn], 6.2, 0, 100)
     for line, y in zip(drawn, placed, strict=True):
         end, text = 100 * line.ys[-1], f"{percent(line.ys[-1], 0)} {cut(line.name, _LONGEST)}"
-        text = f"{text}, {line.note}" if line.note else text
+        text = f"{text} {line.note}" if line.note else text
         style = {"color": look(line.number)["color"], "linewidth": 0.9, "clip_on": False}
         if chart.loose:  # the point stands anywhere: a thin line leads from it to its name
             axes.annotate(
@@ -217,7 +219,7 @@ def _end_labels(axes: Any, chart: Chart) -> list[str]:
                 (line.xs[0], end),
                 xycoords=edge,
                 textcoords="data",
-                arrowprops={"arrowstyle": "-", "color": RULE, "linewidth": 0.9, "linestyle": (0, (2, 2))},
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "linestyle": (0, (1, 3))},
             )
         axes.plot([1.0, 1.025], [end, y], transform=edge, **style)
         axes.text(1.035, y, text, transform=edge, va="center", color=INK, parse_math=False)

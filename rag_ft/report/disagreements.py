@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from data_builders.files import seeded
@@ -11,12 +11,6 @@ from rag_ft.report.findings import headline_point, main_sweep
 
 MOST = 200
 _LONGEST_TEXT = 1500  # characters of a passage or an output: the page is one file and is read by people
-
-
-def point_of(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of the answers the browser shows: the headline gold mode at its largest count."""
-    gold, passages = headline_point(scores) or ("", 0)
-    return {"gold": gold, "passages": passages, "variant": ""}
 
 
 def choose_disagreements(
@@ -61,33 +55,29 @@ def browser(
     scores: Mapping[str, Any],
     answers: Iterable[Mapping[str, Any]],
     pools: Mapping[str, Pool],
-    outputs: Mapping[tuple[str, str], str],
+    outputs: Callable[[list[Mapping[str, Any]]], Mapping[tuple[str, str], str]] | None,
     systems: Sequence[str],
     seed: int = 1,
 ) -> dict[str, Any]:
-    """Return what the browser of disagreements shows.
+    """Return what the browser of disagreements shows: the headline gold mode at its largest count.
 
     Args:
         scores: the content of scores.json.
         answers: rows of answers.jsonl.
         pools: question texts and gold passages by question id; a question that is not there shows its id.
-        outputs: all that a system wrote, by question id and system, where it is known.
+        outputs: takes the rows that are shown, returns all that a system wrote by question id and system, where it is
+            known; None shows parsed answers alone.
         systems: in the order shown.
         seed: of the draw.
     """
-    point = point_of(scores)
-    here = [row for row in main_sweep(answers) if (row["gold"], row["passages"]) == (point["gold"], point["passages"])]
+    gold, passages = headline_point(scores) or ("", 0)
+    here = [row for row in main_sweep(answers) if (row["gold"], row["passages"]) == (gold, passages)]
+    there = {row["system"] for row in here}
+    systems = [name for name in systems if name in there]
     chosen, total = choose_disagreements(here, systems, seed=seed)
-    questions = [_question(rows, pools.get(rows[0]["question_id"]), outputs) for rows in chosen]
-    return {**point, "systems": list(systems), "total": total, "questions": questions}
-
-
-def wanted_questions(
-    scores: Mapping[str, Any], answers: Iterable[Mapping[str, Any]], systems: Sequence[str], seed: int = 1
-) -> set[str]:
-    """Return the ids of the questions that `browser` will show, whose texts have to be read."""
-    shown = browser(scores, answers, {}, {}, systems, seed)
-    return {question["id"] for question in shown["questions"]}
+    written = outputs([row for rows in chosen for row in rows]) if outputs else {}
+    questions = [_question(rows, pools.get(rows[0]["question_id"]), written) for rows in chosen]
+    return {"gold": gold, "passages": passages, "systems": systems, "total": total, "questions": questions}
 
 
 def _question(

@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rag_ft.report.figures import alt_text
-from rag_ft.report.findings import fact_text, gold_modes, groups_of, headline, level, title
+from rag_ft.report.findings import PARTIAL, fact_text, gold_modes, groups_of, headline, level, title
+from rag_ft.report.robustness import (
+    HEAT,
+    citation_table,
+    conditions_table,
+    counterfactual_table,
+    difference_table,
+    heat_tables,
+    robustness_table,
+    routing_tables,
+)
 from rag_ft.report.tables import (
     Table,
     abstention_table,
@@ -60,12 +70,14 @@ def results_markdown(scores: Mapping[str, Any], figure: str | None) -> str:
     found = headline(scores)
     parts = [f"**{escape(found.lead)}**", *map(escape, found.further)]
     if scores["partial"]:
-        parts.insert(0, "> **PARTIAL**: measured on a part of the questions only (--limit). Not for comparison.")
+        parts.insert(0, f"> **PARTIAL**: {PARTIAL}")
     if figure and gold_modes(scores):
         alt = " ".join(alt_text(scores, gold) for gold in gold_modes(scores))
         parts.append(f"![{escape(alt)}]({figure})")
     groups = groups_of(scores)
-    tables = [*(accuracy_table(scores, gold, groups) for gold in gold_modes(scores)), reference_table(scores, groups)]
+    accuracy: list[Table | None] = [accuracy_table(scores, gold, groups) for gold in gold_modes(scores)]
+    tables = [*accuracy, reference_table(scores, groups)]
+    tables += [difference_table(scores, largest_only=True), robustness_table(scores)]
     parts += [markdown_table(table) for table in tables if table]
     parts.append(
         f"In brackets: {level(scores)} bootstrap intervals over questions ({scores['resamples']:,} resamples), "
@@ -90,6 +102,7 @@ def report_markdown(
     recall = recall_table(scores)
     parts = [f"# {escape(scores['run'])}", results_markdown(scores, figure)]
     parts += ["## What retrieval found", markdown_table(recall)] if recall else []
+    parts += _conditions(scores)
     parts += ["## Answering and abstaining", markdown_table(abstention_table(scores, largest_only=False))]
     parts += ["## Other metrics and cost", markdown_table(match_table(scores)), markdown_table(cost_table(scores))]
     parts += ["## Questions side by side", *map(_example, examples)] if examples else []
@@ -97,6 +110,14 @@ def report_markdown(
     if facts.get("command"):
         parts += ["To reproduce:", code_block(str(facts["command"]), "sh")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _conditions(scores: Mapping[str, Any]) -> list[str]:
+    """Return positions, orders, retrievers and every further condition, and routing, as far as they were measured."""
+    heat = [table for axis, caption in HEAT.items() for table in heat_tables(scores, axis, caption)]
+    tables = [*heat, counterfactual_table(scores), citation_table(scores), conditions_table(scores)]
+    found = [table for table in [*tables, *routing_tables(scores)] if table]
+    return ["## Under further conditions", *map(markdown_table, found)] if found else []
 
 
 def code_block(text: str, language: str = "") -> str:

@@ -18,6 +18,7 @@ from rag_ft.report.figures import alt_text, inline_svg, save_figure
 from rag_ft.report.findings import PARTIAL, fact_text, gold_modes, groups_of, headline, level, main_systems, title
 from rag_ft.report.markdown import report_markdown
 from rag_ft.report.robustness import (
+    HEAT,
     citation_table,
     conditions_table,
     counterfactual_table,
@@ -38,12 +39,6 @@ from rag_ft.report.tables import (
 )
 
 FIGURE_FILE = "accuracy.svg"
-HEAT = {
-    "position": "Where the gold passages stand, first to last",
-    "order": "Order of the passages",
-    "retriever": "Whose ranking is shown",
-}
-"""Axes shown as systems by values, and how their tables are called."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _CURVES = {
     "noise": ("Accuracy under noise", "Passages that hold no answer"),

@@ -9,6 +9,7 @@ from rag_ft.report.axes import AxisGrid, axis_grids
 from rag_ft.report.findings import (
     EN_DASH,
     MINUS,
+    axes_of,
     gold_modes,
     interval,
     level,
@@ -35,6 +36,13 @@ SUMMARY = {
 }
 """Name in scores.json to column head and how its number is written."""
 
+HEAT = {
+    "position": "Where the gold passages stand, first to last",
+    "order": "Order of the passages",
+    "retriever": "Whose ranking is shown",
+}
+"""Axes shown as systems by values, and how their tables are called."""
+
 _CITATION = {
     "citation_precision": "Citation precision",
     "citation_recall": "Citation recall",
@@ -53,8 +61,8 @@ def robustness_table(scores: Scores) -> Table | None:
         return None
     sections = []
     for gold in dict.fromkeys(row["gold"] for row in rows):
-        of_gold = [row for row in rows if row["gold"] == gold]
-        sections.append(Section(title(gold), tuple(_summary_row(row, shown) for row in of_gold)))
+        measured = [row for row in rows if row["gold"] == gold and any(row.get(key) is not None for key in shown)]
+        sections += [Section(title(gold), tuple(_summary_row(row, shown) for row in measured))] if measured else []
     columns = ("System", *(SUMMARY[key][0] for key in shown))
     return Table(f"Robustness: % and points, with {level(scores)} intervals", columns, tuple(sections))
 
@@ -131,8 +139,7 @@ def difference_table(scores: Scores, *, largest_only: bool) -> Table | None:
 
 def place_name(gold: str, variant: str) -> str:
     """Return a gold mode and the other axes as words."""
-    moved = variant.replace("=", " ").replace(" ", ", ") if variant.count("=") > 1 else variant.replace("=", " ")
-    return f"{title(gold)}, {moved}" if variant else title(gold)
+    return ", ".join([title(gold), *(f"{axis} {value}" for axis, value in axes_of(variant).items())])
 
 
 def _paired(row: Mapping[str, Any]) -> Row:

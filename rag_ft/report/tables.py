@@ -68,7 +68,7 @@ EMPTY = Cell(EN_DASH)
 def accuracy_table(scores: Scores, gold: str, groups: Sequence[str]) -> Table:
     """Accuracy per system and passage count with intervals, paired differences, loss from the best count, retention."""
     counts = counts_of(scores, gold)
-    columns = ("System", *map(passages_text, counts), "Loss from best", "Retention")
+    columns = ("System", *map(passages_text, counts), *(("Loss from best", "Retention") if scores["drops"] else ()))
     sections = tuple(Section(_section(scores, group), _accuracy_rows(scores, gold, group)) for group in groups)
     caption = f"{title(gold)}: accuracy in % with {level(scores)} intervals"
     return Table(caption, columns, sections)
@@ -89,7 +89,8 @@ def _accuracy_rows(scores: Scores, gold: str, group: str) -> tuple[Row, ...]:
     for system in systems_of(scores):
         at = {"system": system, "gold": gold, "group": group}
         cells = [estimate(scores, find(scores["cells"], passages=count, **at), "accuracy") for count in counts]
-        rows.append(Row(system, (*cells, _loss(find(scores["drops"], **at)), _ratio(find(scores["retention"], **at)))))
+        falls = [_loss(find(scores["drops"], **at)), _ratio(find(scores["retention"], **at))] if scores["drops"] else []
+        rows += [Row(system, (*cells, *falls))] if any(cell != EMPTY for cell in cells) else []
     for row in main_sweep(scores["differences"]):
         if (row["gold"], row["group"], row["passages"]) == (gold, group, counts[-1]):
             rows.append(_difference_row(scores, row, counts))
@@ -100,7 +101,11 @@ def _difference_row(scores: Scores, last: Mapping[str, Any], counts: list[int]) 
     keys = {key: last[key] for key in ("system", "baseline", "gold", "group")}
     found = [find(scores["differences"], passages=count, **keys) for count in counts]
     cells = [signed(row["accuracy"]) if row else EMPTY for row in found]
-    return Row(f"{last['system']} {MINUS} {last['baseline']}", (*cells, Cell(""), Cell("")), "difference")
+    return Row(
+        f"{last['system']} {MINUS} {last['baseline']}",
+        (*cells, *([Cell("")] * (2 if scores["drops"] else 0))),
+        "difference",
+    )
 
 
 def signed(difference: Mapping[str, float]) -> Cell:
@@ -224,15 +229,14 @@ def metric_table(scores: Scores, metrics: Mapping[str, str], caption: str) -> Ta
 def cost_table(scores: Scores) -> Table:
     """Mean tokens and seconds per answer, and how many generations failed."""
     priced = any(cell.get("cost") is not None for cell in scores["cells"])
-    columns = ("System", "Passages", "Prompt tokens", "Output tokens", "Seconds", "Failed generations")
+    columns: tuple[str, ...] = ("Prompt tokens", "Output tokens", "Seconds", "Failed generations")
+    columns = ("System", "Passages", *columns, *(["Price"] if priced else []))
 
     def row(cell: Mapping[str, Any]) -> Row:
         numbers = (f"{cell['prompt_tokens']:.0f}", f"{cell['output_tokens']:.1f}", f"{cell['seconds']:.2f}")
         price = [EN_DASH if cell.get("cost") is None else f"{cell['cost']:.3g}"] if priced else []
         return Row(cell["system"], tuple(map(Cell, (str(cell["passages"]), *numbers, str(cell["failures"]), *price))))
 
-    if priced:
-        columns += ("Price",)
     return Table("Cost: means per answer, and failures", columns, _sections(scores, row, False))
 
 

@@ -1,13 +1,16 @@
-"""The scores a person reads in the terminal: one table, accuracy by passage count. Computes nothing."""
+"""The scores a person reads in the terminal: accuracy by passage count, and runs compared. Computes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
-from rag_ft.report.findings import REFERENCES, main_sweep
+from rag_ft.report.findings import REFERENCES, WITHOUT_ANSWER, find, main_sweep
+from rag_ft.report.robustness import p_text
 
 
 def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
@@ -37,6 +40,55 @@ def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
         table.add_section()
         _add_row(table, "all gold retrieved", recall, counts)
     return table
+
+
+def comparison_table(compared: Mapping[str, Any]) -> Table:
+    """Return the paired differences of the main sweep in points over all shared questions: won, tied, lost.
+
+    Args:
+        compared: what `rag_ft.evaluation.compare.compare` returns.
+    """
+    everyone = [row for row in compared["differences"] if row["group"] == "all"]
+    rows = main_sweep(everyone)
+    stamp = "PARTIAL: " if compared["partial"] else ""
+    table = Table(
+        title=escape(
+            f"{stamp}accuracy less that of {compared['baseline']}, {compared['shared']} shared questions, points "
+            f"with {100 * compared['confidence']:g} % intervals"
+        ),
+        caption=escape("\n".join([*compared["notes"], *_about_rest(compared, len(everyone) - len(rows))])),
+        box=SIMPLE_HEAD,  # without lines between the columns, a name and five numbers fit into 80 characters
+    )
+    table.add_column("system")
+    for name in ("accuracy", "difference", "won/tied/lost", "p (Holm)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for gold, passages in dict.fromkeys((row["gold"], row["passages"]) for row in sorted(rows, key=_place)):
+        table.add_section()
+        where = "" if gold in REFERENCES else f", k = {passages}"
+        table.add_row(f"[italic]{gold.replace('_', ' ')}{where}[/italic]")
+        for row in rows:
+            if (row["gold"], row["passages"]) == (gold, passages):
+                table.add_row(*_compared(compared, row))
+    return table
+
+
+def _compared(compared: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, ...]:
+    cell = find(compared["cells"], **{key: row[key] for key in ("system", "gold", "passages", "group")}) or row
+    mean, low, high = (100 * row["accuracy"][key] for key in ("mean", "low", "high"))
+    difference = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    tally = "/".join(str(row[key]) for key in ("wins", "ties", "losses"))
+    return escape(row["system"]), f"{100 * cell['accuracy']['mean']:.1f}", difference, tally, p_text(row["p_holm"])
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int]:
+    order = ("kept", "retrieved", *REFERENCES, *WITHOUT_ANSWER)
+    return order.index(row["gold"]), row["passages"]
+
+
+def _about_rest(compared: Mapping[str, Any], further: int) -> list[str]:
+    if not compared["differences"]:
+        return ["There is no second system to compare."]
+    return [f"{further} comparisons under further conditions: --html FILE or --json FILE"] if further else []
 
 
 def _add_row(table: Table, name: str, texts: Mapping[int, str], counts: list[int]) -> None:
