@@ -143,7 +143,8 @@ def predictions(path: Path) -> list[dict[str, Any]]:
 
 
 def keys(path: Path) -> list[tuple[Any, ...]]:
-    return [(row["question_id"], row["system"], row["gold"], row["passages"]) for row in predictions(path)]
+    names = ("question_id", "system", "gold", "passages", "variant")
+    return [tuple(row[name] for name in names) for row in predictions(path)]
 
 
 def generated(out: str) -> int:

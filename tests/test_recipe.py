@@ -129,7 +129,7 @@ def test_scalars_are_those_of_yaml_1_2(write, text, value):
         ("data: {contexts: {passages: {kind: range, low: 3, high: 4, hig: 5}}}", "mean data.contexts.passages.high?"),
         ("data: {contexts: {passages: {kind: choices, weights: {ten: 1}}}}", 'ten: "ten" is text, but a whole'),
         ("data: {contexts: {contexts: {test: 1}}}", "is not one of train, validation"),
-        ("evaluation: {systems: [{name: a, weights: tunde}]}", "evaluation.systems.0.weights: \"tunde\" is not one of"),
+        ("evaluation: {systems: [{name: a, weights: tunde}]}", 'evaluation.systems: "tunde" of "a" is not one of'),
         ("evaluation: {systems: [{weights: base}]}", "add name: VALUE below evaluation.systems.0"),
         ("seed: 1\nseed: 2", "r.yaml:3: seed: the key is given twice (first on line 2)"),
         ("model: {lora: {rank: 1, rank: 1}}", "model.lora.rank: the key is given twice"),

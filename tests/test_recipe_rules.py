@@ -215,6 +215,38 @@ BROKEN = [
     ),
     ('evaluation: {systems: [{name: "", weights: base}]}', "evaluation.systems", "system 1 has an empty name"),
     ("evaluation: {gold: [kept, kept]}", "evaluation.gold", "kept is listed twice"),
+    ("evaluation: {sweeps: [{}, {gold: [absent]}, {}]}", "evaluation.sweeps", "sweep 3 is sweep 1 again"),
+    ("evaluation: {sweeps: [{position: [0, 0.0]}]}", "evaluation.sweeps", "sweep 1 lists position 0.0 twice"),
+    ("evaluation: {sweeps: [{passages: [60]}]}", "evaluation.sweeps", "set data.depth=60 or lower the count"),
+    ("evaluation: {sweeps: [{retriever: [bm52]}]}", "evaluation.sweeps", '"bm52" of sweep 1 is no retriever'),
+    ("evaluation: {sweeps: [{gold: [retrieved], noise: [0.4]}]}", "evaluation.sweeps", "sweep 1 shows passages as"),
+    ("evaluation: {sweeps: [{gold: [absent], position: [0.4]}]}", "evaluation.sweeps", "places gold that is absent"),
+    ("evaluation: {sweeps: [{gold: [absent], noise: [0.4]}]}", "evaluation.sweeps", "by gold that none does"),
+    (
+        "evaluation: {systems: [{name: a}, {name: b, weights: base}]}",
+        "evaluation.systems",
+        '"b" is "a" under another name',
+    ),
+    (
+        "evaluation: {systems: [{name: a, weights: tuned, endpoint: {base_url: u, model: m}}]}",
+        "evaluation.systems",
+        '"a" has weights: tuned and an endpoint, which answers with its own',
+    ),
+    (
+        "evaluation: {systems: [{name: a, strategy: rag_token, endpoint: {base_url: u, model: m}}]}",
+        "evaluation.systems",
+        '"a": rag_token needs the probabilities of every token',
+    ),
+    (
+        "evaluation: {engine: vllm, systems: [{name: a, strategy: rag_sequence}]}",
+        "evaluation.systems",
+        "set evaluation.engine=transformers",
+    ),
+    (
+        "evaluation: {passages: [1, 5], systems: [{name: a, strategy: self_route}]}",
+        "evaluation.systems",
+        "no point shows more than 5",
+    ),
     ("export: {language: [english]}", "export.language", "ISO 639"),
     ("export: {licence: Apache 2}", "export.licence", "apache-2.0"),
 ]

@@ -1,16 +1,18 @@
-"""The points of a sweep: which passages each system is shown for each question. Generates nothing."""
+"""The points of a grid: which passages each system is shown for each question. Generates nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from data_builders.files import seeded
 from data_builders.records import Passage, Pool, PoolPassage
-from rag_ft.evaluation.conditions import GoldMode
+from rag_ft.evaluation.conditions import REFERENCES, Condition, GoldMode, conditions
+from rag_ft.evaluation.contexts import Composed, Surroundings, compose
+from rag_ft.evaluation.contexts import sweep_context as sweep_context
 from rag_ft.evaluation.predictions import PredictionKey
-from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
+from rag_ft.evaluation.settings import EndpointSettings, EvaluationSettings, SystemSettings
 from rag_ft.strategies import ORDERS
 
 
@@ -18,7 +20,8 @@ from rag_ft.strategies import ORDERS
 class Point:
     """One prompt of the grid: a question, a system and the passages it is shown, in order.
 
-    `passages` is the sweep's count; `shown` may be shorter where a pool is.
+    `passages` is the sweep's count; `shown` may be shorter where a pool is. For a strategy that chooses among passages
+    itself, `shown` is what it may choose from, best first. `variant` and `planted` are as in `Prediction`.
     """
 
     pool: Pool
@@ -26,15 +29,17 @@ class Point:
     gold: GoldMode
     passages: int
     shown: tuple[PoolPassage, ...]
+    variant: str = ""
+    planted: str = ""
 
     @property
     def key(self) -> PredictionKey:
         """What makes the point unique in the predictions store."""
-        return (self.pool.id, self.system, self.gold, self.passages, "")
+        return (self.pool.id, self.system, self.gold, self.passages, self.variant)
 
     @property
     def answerable(self) -> bool:
-        """Whether every gold passage of the question is shown."""
+        """Whether every gold passage of the question is shown, as it is: one that was altered answers nothing."""
         shown = {passage.id for passage in self.shown}
         gold = [passage.id for passage in self.pool.passages if passage.is_gold]
         return bool(gold) and shown.issuperset(gold)
@@ -44,43 +49,74 @@ class Point:
         return [Passage(passage.id, passage.title, passage.text) for passage in self.shown]
 
 
-def sweep_context(pool: Pool, count: int, gold: GoldMode) -> list[PoolPassage]:
-    """Return the `count` passages of a sweep point, best first.
+@dataclass(frozen=True)
+class Omission:
+    """A point that a question cannot give, and why."""
 
-    `retrieved` is the top of the ranking as it is. `kept` holds every gold passage that fits: those the top lacks
-    take its last places. So a sweep's contexts are prefixes of one another but for those last places.
+    pool: Pool
+    condition: Condition
+    reason: str
+
+
+Asked: TypeAlias = tuple[str, EndpointSettings | None, str | None]
+"""What answers a reference, whatever the strategy: weights, server, style."""
+
+
+def points(
+    pool: Pool,
+    systems: Iterable[SystemSettings],
+    settings: EvaluationSettings,
+    around: Surroundings | None = None,
+    omitted: list[Omission] | None = None,
+) -> Iterator[Point]:
+    """Yield every point of one question for the given systems, references included.
+
+    Args:
+        pool: the question and its passages.
+        systems: who is asked.
+        settings: the grid.
+        around: what composing needs beside the pool.
+        omitted: takes the points that this question cannot give.
     """
-    ranked = [passage for passage in pool.passages if passage.rank > 0]
-    if gold == "retrieved":
-        return ranked[:count]
-    needed = [passage for passage in pool.passages if passage.is_gold][:count]
-    needed_ids = {passage.id for passage in needed}
-    others = [passage for passage in ranked if passage.id not in needed_ids][: count - len(needed)]
-    chosen = {passage.id for passage in (*others, *needed)}
-    top = [passage for passage in ranked[:count] if passage.id in chosen]
-    top_ids = {passage.id for passage in top}
-    return top + [passage for passage in needed if passage.id not in top_ids]
-
-
-def points(pool: Pool, systems: Iterable[SystemSettings], settings: EvaluationSettings) -> Iterator[Point]:
-    """Yield every point of one question for the given systems, references included."""
-    referenced: set[str] = set()
+    composed = {condition: compose(pool, condition, around) for condition in conditions(settings)}
+    if omitted is not None:
+        omitted += [Omission(pool, one, found) for one, found in composed.items() if isinstance(found, str)]
+    made = {condition: found for condition, found in composed.items() if isinstance(found, Composed)}
+    referenced: set[Asked] = set()
     for system in systems:
-        for gold in settings.gold:
-            for count in settings.passages:
-                context = sweep_context(pool, count, gold)
-                yield Point(pool, system.name, gold, count, tuple(ORDERS[system.strategy](context)))
-        if system.weights not in referenced:  # order does not matter to a reference, so one system of a kind has it
-            referenced.add(system.weights)
-            yield from _references(pool, system.name, settings)
+        yield from _swept(pool, system, made)
+        if answered_by(system) not in referenced:  # the strategy does not matter to a reference: one system has it
+            referenced.add(answered_by(system))
+            yield from _references(pool, system.name, made)
 
 
-def _references(pool: Pool, system: str, settings: EvaluationSettings) -> Iterator[Point]:
-    if "closed_book" in settings.references:
-        yield Point(pool, system, "closed_book", 0, ())
-    gold = tuple(passage for passage in pool.passages if passage.is_gold)
-    if "gold_only" in settings.references and gold:
-        yield Point(pool, system, "gold_only", len(gold), gold)
+def answered_by(system: SystemSettings) -> Asked:
+    """Return what answers a system's references: those of equal systems are asked once, for the first of them."""
+    return system.weights, system.endpoint, system.style
+
+
+def fixes_order(condition: Condition) -> bool:
+    """Tell whether a condition says itself in which order passages stand."""
+    return condition.position is not None or condition.order != "retrieved"
+
+
+def takes(system: SystemSettings, condition: Condition) -> bool:
+    """Tell whether a condition means anything to a system: a strategy that arranges passages takes no order."""
+    return not fixes_order(condition) or system.strategy == "concatenate"
+
+
+def _swept(pool: Pool, system: SystemSettings, made: dict[Condition, Composed]) -> Iterator[Point]:
+    arrange = ORDERS.get(system.strategy, list)
+    for one, found in made.items():
+        if one.gold not in REFERENCES and takes(system, one):
+            shown = tuple(arrange(found.passages))
+            yield Point(pool, system.name, one.gold, one.passages, shown, one.variant, found.planted)
+
+
+def _references(pool: Pool, system: str, made: dict[Condition, Composed]) -> Iterator[Point]:
+    for one, found in made.items():
+        if one.gold in REFERENCES:
+            yield Point(pool, system, one.gold, len(found.passages), found.passages)
 
 
 def chosen_pools(pools: Iterable[Pool], count: int | None, seed: int) -> list[Pool]:
@@ -91,6 +127,20 @@ def chosen_pools(pools: Iterable[Pool], count: int | None, seed: int) -> list[Po
     drawn = sorted(everything, key=lambda pool: seeded(seed, "evaluation", pool.id).random())[:count]
     ids = {pool.id for pool in drawn}
     return [pool for pool in everything if pool.id in ids]
+
+
+def grouped_by_hops(pools: Sequence[Pool]) -> list[Pool]:
+    """Return pools with a group each, where the data name none: questions that need several passages, and others.
+
+    RGB's information integration is what is scored on the former.
+    """
+    if any(pool.group for pool in pools):
+        return list(pools)
+    gold = (sum(passage.is_gold for passage in pool.passages) for pool in pools)
+    names = ["several_gold" if count > 1 else "one_gold" for count in gold]
+    if len(set(names)) == 1:
+        return list(pools)
+    return [replace(pool, group=name) for pool, name in zip(pools, names, strict=True)]
 
 
 def recall_rows(pools: Sequence[Pool], counts: Sequence[int]) -> list[dict[str, Any]]:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from data_builders.build import require_built
 from data_builders.errors import RagFtError
-from data_builders.files import content_hash, file_hash, write_json
+from data_builders.files import file_hash, write_json
 from data_builders.paths import data_paths
-from data_builders.progress import Progress
 from data_builders.records import Pool
 from data_builders.tables import read_pools, read_questions
-from rag_ft.evaluation.grid import Point, chosen_pools, points, recall_rows
-from rag_ft.evaluation.predictions import Prediction, PredictionStore
-from rag_ft.evaluation.scores import score_predictions
-from rag_ft.evaluation.settings import SystemSettings
-from rag_ft.generation import Generation, Request
-from rag_ft.generation.choose import choose_engine
-from rag_ft.memory import give_back
-from rag_ft.models.adapters import saved_weights, weights_hash
-from rag_ft.models.load import dtype_name, load_model, load_tokenizer
-from rag_ft.models.tuned import load_tuned
-from rag_ft.models.weights import Weights, resolve_model
-from rag_ft.prompting.contract import PromptContract, check_contract, contract_of
-from rag_ft.prompting.encode import Encoder, Ids
+from rag_ft.evaluation.answers import write_answers
+from rag_ft.evaluation.asking import Answers, Job, ask_all, jobs
+from rag_ft.evaluation.cases import Case
+from rag_ft.evaluation.conditions import REFERENCES, conditions
+from rag_ft.evaluation.grid import Omission, Point, chosen_pools, grouped_by_hops, points, recall_rows, takes
+from rag_ft.evaluation.predictions import Prediction
+from rag_ft.evaluation.scores import score_cases
+from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
+from rag_ft.evaluation.statistics import detectable_difference
+from rag_ft.evaluation.suites import suited
+from rag_ft.evaluation.surroundings import offer_of, surroundings_of
+from rag_ft.evaluation.systems import Source, find_sources, origin_of
+from rag_ft.models.adapters import saved_weights
+from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.parse import parse_output
 from rag_ft.recipe.settings import Recipe
 from rag_ft.report.examples import choose_examples
@@ -39,185 +38,174 @@ Evidence = dict[str, list[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class _Setup:
-    """What every system of an evaluation shares."""
+    """What every system of an evaluation shares.
+
+    Attributes:
+        settings: the grid as it is asked: a suite is written out and fitted to the data.
+        sources: what answers each of its systems.
+        pools: the questions asked.
+        wanted: the points of each question.
+    """
 
     recipe: Recipe
     run: RunFolder
-    weights: Weights
-    encoder: Encoder
-    contract: PromptContract
+    settings: EvaluationSettings
+    sources: list[Source]
     pools: list[Pool]
-    evidence: Evidence
+    wanted: list[list[Point]]
     report: Report
 
 
-def evaluate(recipe: Recipe, run: RunFolder, report: Report, *, limit: int | None = None) -> dict[str, Any]:
-    """Answer every point of the grid that is not answered yet, score all, write scores.json and examples.json.
+def evaluate(
+    recipe: Recipe, run: RunFolder, report: Report, *, limit: int | None = None, again: bool = False
+) -> dict[str, Any]:
+    """Answer every point of the grid that is not answered yet, score all, write scores, answers and examples.
 
-    With a `limit` on the number of questions the scores are stamped as partial. Returns the scores, whose form
-    rag_ft/evaluation/scores.py documents.
+    Args:
+        recipe: what to evaluate.
+        run: its folder.
+        report: takes lines about what is done.
+        limit: at most so many questions; the scores are stamped as partial.
+        again: ask failed prompts again.
+
+    Returns:
+        The scores, whose form rag_ft/evaluation/scores.py documents.
+
+    Raises:
+        RagFtError: data are not built, weights are missing or were trained with another prompt, or nothing is asked.
     """
     setup = _set_up(recipe, run, report, limit)
-    predictions: list[Prediction] = []
-    for kind in ("base", "tuned"):
-        systems = [system for system in recipe.evaluation.systems if system.weights == kind]
-        if systems:
-            predictions += _predictions(setup, kind, systems)
-    settings = recipe.evaluation
-    scores = score_predictions(
-        predictions,
-        confidence=settings.confidence,
-        resamples=settings.resamples,
-        seed=recipe.seed,
-        baseline=settings.systems[0].name,
-        run_name=recipe.name,
-        partial=limit is not None,
-        recall=recall_rows(setup.pools, settings.passages),
-    )
-    scores["prompt_hash"] = setup.contract.prompt_hash
-    write_json(run.evaluation / "scores.json", scores)
-    write_json(run.evaluation / "examples.json", _examples(setup, predictions))
+    report(_detectable(setup, limit))
+    pools_hash = file_hash(data_paths(run.data).pools["test"])
+    folder = run.evaluation / "predictions"
+    listed = jobs(setup.wanted, setup.settings.systems, setup.sources)
+    opened = [Answers(job, folder, pools_hash, again=again) for job in listed]
+    ask_all(opened, report)
+    cases = _in_order(setup, [case for one in opened for case in _cases(one.job, one.found().values())])
+    scores, rows = _scored(setup, cases, partial=limit is not None)
+    write_answers(run.evaluation / "answers.jsonl", rows)
+    write_json(run.evaluation / "examples.json", _examples(setup, [case.prediction for case in cases]))
+    write_json(run.evaluation / "scores.json", scores)  # last: whoever finds it finds the others
     return scores
 
 
 def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -> _Setup:
     require_built(recipe.data, recipe.seed, run.data)
-    weights = resolve_model(recipe.model, run.training)
-    encoder = Encoder(load_tokenizer(recipe.model, weights), recipe.model.prompt, recipe.model.chat_template_kwargs)
-    contract = contract_of(encoder, recipe.model.chat_template_kwargs)
-    if any(system.weights == "tuned" for system in recipe.evaluation.systems):
-        _check_adapter(run, contract, recipe)  # before the base model has answered for minutes
-    pools = chosen_pools(read_pools(data_paths(run.data).pools["test"]), recipe.evaluation.questions, recipe.seed)
-    pools = chosen_pools(pools, limit, recipe.seed)
+    everything = list(read_pools(data_paths(run.data).pools["test"]))
+    asked, lines = suited(recipe.evaluation, offer_of(everything, run.data, recipe.data.depth))
+    systems = _systems(recipe, run, lines)
+    settings = asked.model_copy(update={"systems": systems})
+    found = find_sources(recipe, run, systems)  # before the base model has answered for minutes
+    pools = chosen_pools(chosen_pools(everything, settings.questions, recipe.seed), limit, recipe.seed)
     if not pools:
         raise RagFtError("there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits.")
-    return _Setup(recipe, run, weights, encoder, contract, pools, _evidence(run, pools), report)
+    if settings.suite == "rgb":
+        pools = grouped_by_hops(pools)
+    around, omitted = surroundings_of(settings, everything, run.data, recipe.seed), list[Omission]()
+    wanted = [list(points(pool, systems, settings, around, omitted)) for pool in pools]
+    for line in (*lines, *_about_orders(settings), *_about_omitted(omitted, len(pools)), *_about_short(wanted)):
+        report(line)
+    return _Setup(recipe, run, settings, [found[origin_of(one)] for one in systems], pools, wanted, report)
 
 
-def _evidence(run: RunFolder, pools: Iterable[Pool]) -> Evidence:
-    asked = {pool.id for pool in pools}
+def _systems(recipe: Recipe, run: RunFolder, lines: list[str]) -> tuple[SystemSettings, ...]:
+    """Return the recipe's systems; where it names none, what was not trained is left out of the usual ones."""
+    systems = recipe.evaluation.systems
+    if "systems" in recipe.evaluation.model_fields_set or saved_weights(run.adapter):
+        return systems
+    kept = tuple(system for system in systems if system.weights != "tuned")
+    lines.append("evaluate: nothing was trained, so the base model alone is asked. `rag-ft train RECIPE` trains")
+    return kept
+
+
+def _about_orders(settings: EvaluationSettings) -> list[str]:
+    """Say which systems a condition means nothing to."""
+    wanted = conditions(settings)
+    deaf = [one.name for one in settings.systems if not all(takes(one, condition) for condition in wanted)]
+    if not deaf:
+        return []
+    return [f"evaluate: {', '.join(deaf)}: no positions and orders, since their strategy arranges passages itself"]
+
+
+def _about_omitted(omitted: Sequence[Omission], questions: int) -> list[str]:
+    """Count the points that some questions cannot give, by reason."""
+    lines = []
+    for reason in dict.fromkeys(one.reason for one in omitted):
+        same = [one for one in omitted if one.reason == reason]
+        where = list(dict.fromkeys(f"{one.condition.gold} {one.condition.variant}".strip() for one in same))
+        shown = ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
+        asked = len({one.pool.id for one in same})
+        lines.append(f"evaluate: {asked} of {questions} questions are left out of {shown}: {reason}")
+    return lines
+
+
+def _about_short(wanted: Iterable[Iterable[Point]]) -> list[str]:
+    """Say where pools hold less than a count asks for."""
+    swept = [point for group in wanted for point in group if point.gold not in REFERENCES]
+    short = [point for point in swept if len(point.shown) < point.passages]
+    if not short:
+        return []
+    asked = len({point.pool.id for point in short})
+    return [
+        f"evaluate: {len(short)} of {len(swept)} contexts, of {asked} questions, hold fewer passages than their count: "
+        "their pools have no more that fit"
+    ]
+
+
+def _detectable(setup: _Setup, limit: int | None) -> str:
+    asked = len(setup.pools)
+    smallest = 100 * detectable_difference(asked, 0.8, setup.settings.confidence)
+    partial = "PARTIAL, " if limit is not None else ""
+    return (
+        f"evaluate: {partial}{asked} questions show a difference of {smallest:.1f} points between two systems with a "
+        "power of 80 %; smaller ones may stay hidden"
+    )
+
+
+def _cases(job: Job, predictions: Iterable[Prediction]) -> list[Case]:
+    """Return stored answers with what they were shown, their outputs parsed anew."""
+    settings = job.encoder().settings
+    shown = {point.key: point.shown for group in job.points for point in group}
+    return [Case(one, parse_output(one.output, settings), shown[one.key], job.style) for one in predictions]
+
+
+def _in_order(setup: _Setup, cases: Iterable[Case]) -> list[Case]:
+    """Return cases in the order of the grid, systems as the recipe lists them."""
+    by_key = {case.prediction.key: case for case in cases}
+    order = {system.name: place for place, system in enumerate(setup.settings.systems)}
+    keys = sorted((point.key for group in setup.wanted for point in group), key=lambda key: order[key[1]])
+    return [by_key[key] for key in keys if key in by_key]
+
+
+def _scored(setup: _Setup, cases: Sequence[Case], *, partial: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    settings, recipe = setup.settings, setup.recipe
+    scores, rows = score_cases(
+        cases,
+        confidence=settings.confidence,
+        resamples=settings.resamples,
+        seed=recipe.seed,
+        interval=settings.interval,
+        baseline=settings.systems[0].name,
+        run_name=recipe.name,
+        partial=partial,
+        recall=recall_rows(setup.pools, settings.passages),
+        systems=settings.systems,
+    )
+    contract = contract_of(setup.sources[0].encoder, recipe.model.chat_template_kwargs)
+    return {**scores, "suite": settings.suite, "engine": settings.engine, "prompt_hash": contract.prompt_hash}, rows
+
+
+def _examples(setup: _Setup, predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    pools = {pool.id: pool for pool in setup.pools}
+    evidence = _evidence(setup.run, pools)
+    main = (one for one in predictions if not one.variant)
+    return choose_examples(main, pools, evidence, count=10, seed=setup.recipe.seed)
+
+
+def _evidence(run: RunFolder, asked: Iterable[str]) -> Evidence:
+    asked = set(asked)
     return {
         question.id: [(item.passage_id, item.quote) for item in question.evidence]
         for question in read_questions(data_paths(run.data).questions["test"])
         if question.id in asked
     }
-
-
-def _check_adapter(run: RunFolder, contract: PromptContract, recipe: Recipe) -> None:
-    if saved_weights(run.adapter) is None:
-        raise RagFtError(f"{run.adapter} holds no adapter to evaluate. Train one with `rag-ft train RECIPE`.")
-    if not recipe.evaluation.allow_prompt_mismatch:
-        check_contract(run.adapter, contract)
-
-
-def _predictions(setup: _Setup, kind: str, systems: Sequence[SystemSettings]) -> list[Prediction]:
-    """Return the predictions of all systems with one kind of weights, generating those that are missing."""
-    settings = setup.recipe.evaluation
-    fingerprint = _fingerprint(setup, kind)
-    store = PredictionStore(setup.run.evaluation / "predictions" / f"{kind}-{fingerprint}.jsonl", fingerprint)
-    wanted = [list(points(pool, systems, settings)) for pool in setup.pools]
-    done = {prediction.key for prediction in _answers(store, wanted)}
-    missing = [[point for point in group if point.key not in done] for group in wanted]
-    missing = [group for group in missing if group]
-    names = ", ".join(system.name for system in systems)
-    if not missing:
-        setup.report(f"evaluate {names}: unchanged, {len(wanted)} questions answered")
-    else:
-        setup.report(f"evaluate {names}: {sum(map(len, missing))} prompts for {len(missing)} questions")
-        _generate(setup, store, missing, kind)
-    return _answers(store, wanted)
-
-
-def _answers(store: PredictionStore, wanted: Sequence[Sequence[Point]]) -> list[Prediction]:
-    """Return the stored answers to the points wanted; a system of the same name may have shown others before."""
-    shown = {point.key: tuple(passage.id for passage in point.shown) for group in wanted for point in group}
-    return [prediction for prediction in store.read() if shown.get(prediction.key) == prediction.shown]
-
-
-def _fingerprint(setup: _Setup, kind: str) -> str:
-    """Hash what decides an answer: passages, weights, prompt, length. Sweeps and intervals may change freely."""
-    return content_hash(
-        [
-            file_hash(data_paths(setup.run.data).pools["test"]),
-            setup.weights.identity,
-            weights_hash(setup.run.adapter) if kind == "tuned" else None,
-            setup.contract.prompt_hash,
-            setup.contract.chat_template_hash,
-            dtype_name(setup.recipe.model.dtype),
-            setup.recipe.model.attention,
-            *_changes_to_weights(setup.recipe),
-            setup.recipe.evaluation.longest_output(setup.recipe.model.prompt.style),
-        ]
-    )
-
-
-def _changes_to_weights(recipe: Recipe) -> list[Any]:
-    """Return the settings that make other weights of the same files; none where the recipe leaves them as they are."""
-    quantisation, scaling = recipe.model.quantisation, recipe.model.rope_scaling
-    told = {} if quantisation.kind == "none" else {"quantisation": quantisation.model_dump()}
-    return [told | ({} if scaling is None else {"rope_scaling": scaling})] if told or scaling else []
-
-
-def _generate(setup: _Setup, store: PredictionStore, missing: Sequence[Sequence[Point]], kind: str) -> None:
-    settings, encoder = setup.recipe.evaluation, setup.encoder
-    asked: dict[str, list[Point]] = {}  # request -> every point with that very prompt
-    groups = [_requests(group, encoder, asked) for group in missing]
-    # Prompts of different orders share too little to pay for a longer sequence: one group per question and system.
-    groups = [
-        list(same) for group in groups for _, same in groupby(group, key=lambda request: asked[request.key][0].system)
-    ]
-    if kind == "tuned":
-        model = load_tuned(setup.recipe.model, setup.weights, setup.run.adapter)
-    else:
-        model = load_model(setup.recipe.model, setup.weights).eval()
-    engine = choose_engine(
-        model,
-        encoder,
-        groups,
-        max_new_tokens=settings.longest_output(setup.recipe.model.prompt.style),
-        batch_size=settings.batch_size,
-        share=settings.prefix_sharing,
-    )
-    with Progress("prompts", sum(map(len, groups)), setup.report) as progress:
-        for batch in engine.generate(groups):
-            store.append([prediction_of(point, answer, encoder) for answer in batch for point in asked[answer.key]])
-            progress.advance(len(batch))
-            give_back(collect=False)
-
-
-def _requests(group: Sequence[Point], encoder: Encoder, asked: dict[str, list[Point]]) -> list[Request]:
-    """Return the different prompts of a question; systems that show the same passages alike ask once."""
-    requests: dict[tuple[Ids, ...], Request] = {}
-    for point in group:
-        segments = encoder.prompt(point.pool.question, point.texts())
-        request = requests.setdefault(segments, Request("\x1f".join(map(str, point.key)), segments))
-        asked.setdefault(request.key, []).append(point)
-    return list(requests.values())
-
-
-def prediction_of(point: Point, answer: Generation, encoder: Encoder) -> Prediction:
-    """Return what a system said at a point, read out of what it wrote."""
-    output = encoder.tokenizer.decode(answer.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    parsed = parse_output(output, encoder.settings)
-    return Prediction(
-        question_id=point.pool.id,
-        group=point.pool.group,
-        system=point.system,
-        gold=point.gold,
-        passages=point.passages,
-        shown=tuple(passage.id for passage in point.shown),
-        answerable=point.answerable,
-        answers=point.pool.answers,
-        output=output,
-        answer=parsed.answer,
-        abstained=parsed.abstained,
-        prompt_tokens=answer.prompt_tokens,
-        output_tokens=len(answer.ids),
-        seconds=answer.seconds,
-        failure=None,
-    )
-
-
-def _examples(setup: _Setup, predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
-    pools = {pool.id: pool for pool in setup.pools}
-    return choose_examples(predictions, pools, setup.evidence, count=10, seed=setup.recipe.seed)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_builders.errors import RagFtError
-from rag_ft.recipe import model_rules, rules, stage_rules, training_rules
+from rag_ft.recipe import evaluation_rules, model_rules, rules, stage_rules, training_rules
 from rag_ft.recipe.merge import apply_overrides, overlay
 from rag_ft.recipe.messages import data_path, problems_of
 from rag_ft.recipe.problems import KeyPath, Node, Problem, nearest, report, shown
@@ -19,7 +19,13 @@ from rag_ft.recipe.settings import Recipe
 from rag_ft.recipe.shipped import shipped_recipes
 from rag_ft.recipe.yaml_tree import read_yaml
 
-RULE_BOOKS = (rules, model_rules, training_rules, stage_rules)  # a rule is known once its module is imported
+RULE_BOOKS = (
+    rules,
+    model_rules,
+    training_rules,
+    stage_rules,
+    evaluation_rules,
+)  # a rule is known once its module is imported
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

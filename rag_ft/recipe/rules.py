@@ -1,4 +1,4 @@
-"""Rules over data, evaluation and export, one small function each. A class checks its own fields."""
+"""Rules over data and export, one small function each. A class checks its own fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 
 
-def _repeated(values: Sequence[str]) -> str | None:
+def repeated(values: Sequence[str]) -> str | None:
+    """Return the first value that stands there before; None where all differ."""
     return next((value for index, value in enumerate(values) if value in values[:index]), None)
 
 
@@ -24,21 +25,9 @@ def seed_fits_numpy(recipe: Recipe) -> str | None:
     return None if 0 <= recipe.seed < 2**32 else f"{recipe.seed} cannot seed NumPy: take 0 to {2**32 - 1}."
 
 
-def _worlds(recipe: Recipe) -> dict[str, InventedWorldSettings]:
+def worlds(recipe: Recipe) -> dict[str, InventedWorldSettings]:
     """Return the invented worlds among the sources: what they will hold is known before they are read."""
     return {name: one for name, one in recipe.data.sources.items() if isinstance(one, InventedWorldSettings)}
-
-
-@rule("data.sources", "evaluation.systems")
-def tuned_needs_training_questions(recipe: Recipe) -> str | None:
-    """A tuned system cannot come from no question."""
-    worlds, tuned = _worlds(recipe), any(system.weights == "tuned" for system in recipe.evaluation.systems)
-    if not tuned or len(worlds) < len(recipe.data.sources) or any(one.questions.train for one in worlds.values()):
-        return None
-    return (
-        f"{next(iter(worlds))}.questions.train=0 leaves nothing to train on: raise it, "
-        "or take systems with weights: tuned out of evaluation.systems."
-    )
 
 
 @rule("data.negatives.rank_high", "data.depth")
@@ -78,7 +67,7 @@ def retriever_shares_name_retrievers(recipe: Recipe) -> str | None:
 def two_hops_need_two_passages(recipe: Recipe) -> str | None:
     """A question of two hops has two gold passages."""
     name, share = next(
-        ((name, one.two_hop_share) for name, one in _worlds(recipe).items() if one.two_hop_share), ("", 0)
+        ((name, one.two_hop_share) for name, one in worlds(recipe).items() if one.two_hop_share), ("", 0)
     )
     if not share or largest_count(recipe.data.contexts.passages) >= 2:
         return None
@@ -134,36 +123,6 @@ def token_budget_leaves_room(recipe: Recipe) -> str | None:
     )
 
 
-@rule("evaluation.passages")
-def sweep_ascends(recipe: Recipe) -> str | None:
-    """A sweep is a list of growing prefixes."""
-    counts = recipe.evaluation.passages
-    ascending = sorted(set(counts))
-    return None if list(counts) == ascending else f"the counts must grow and differ: write {ascending}."
-
-
-@rule("evaluation.passages", "data.depth")
-def sweep_within_depth(recipe: Recipe) -> str | None:
-    """A pool holds `data.depth` passages."""
-    most, depth = max(recipe.evaluation.passages), recipe.data.depth
-    if most <= depth:
-        return None
-    return (
-        f"{most} passages are more than a pool keeps (data.depth is {depth}): set data.depth={most} or lower the count."
-    )
-
-
-@rule("evaluation.questions", "data.sources")
-def enough_test_questions(recipe: Recipe) -> str | None:
-    """More questions than the test split has cannot be asked."""
-    asked, worlds = recipe.evaluation.questions, _worlds(recipe)
-    held = sum(one.questions.test for one in worlds.values())
-    if asked is None or asked <= held or len(worlds) < len(recipe.data.sources):
-        return None
-    name = next(iter(worlds))
-    return f"{asked} are more than the test split has ({held}): raise data.sources.{name}.questions.test or lower this."
-
-
 @rule("data.ranking", "data.retrievers")
 def fusion_weighs_known_retrievers(recipe: Recipe) -> str | None:
     """A weight for a retriever that there is not would change nothing."""
@@ -172,23 +131,6 @@ def fusion_weighs_known_retrievers(recipe: Recipe) -> str | None:
     return (
         None if unknown is None else f'weights names "{unknown}", which is no retriever: {suggestion(unknown, names)}'
     )
-
-
-@rule("evaluation.systems")
-def systems_have_distinct_names(recipe: Recipe) -> str | None:
-    """The report tells systems apart by name."""
-    names = [system.name.strip() for system in recipe.evaluation.systems]
-    if "" in names:
-        return f"system {names.index('') + 1} has an empty name: give it one."
-    twice = _repeated(names)
-    return None if twice is None else f'two systems are called "{twice}": rename one.'
-
-
-@rule("evaluation.gold", "evaluation.references")
-def sweeps_are_listed_once(recipe: Recipe) -> str | None:
-    """A repeated entry would be measured twice."""
-    twice = _repeated(recipe.evaluation.gold) or _repeated(recipe.evaluation.references)
-    return None if twice is None else f"{twice} is listed twice: remove one."
 
 
 @rule("export.language")

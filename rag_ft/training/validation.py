@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from data_builders.errors import RagFtError
 from data_builders.paths import data_paths
 from data_builders.tables import read_pools
+from rag_ft.evaluation.answers import as_stored, scored
+from rag_ft.evaluation.asking import prediction_of
 from rag_ft.evaluation.grid import Point, chosen_pools, sweep_context
-from rag_ft.evaluation.metrics import METRICS, abstention
+from rag_ft.evaluation.metrics import abstention
 from rag_ft.evaluation.predictions import Prediction
-from rag_ft.evaluation.run import prediction_of
-from rag_ft.evaluation.scores import metric_values
-from rag_ft.generation import Request
+from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.generation.choose import choose_engine
 from rag_ft.memory import give_back
+from rag_ft.strategies import Ask
+from rag_ft.strategies.run import answer, prompts
 from rag_ft.training.stages import Stage
 
 if TYPE_CHECKING:
@@ -90,32 +92,31 @@ def answer_questions(job: Job, points: Sequence[Point], model: Any) -> dict[str,
 
 def summary(predictions: Sequence[Prediction]) -> dict[str, float]:
     """Return means over predictions: the headline metrics, the share that abstained, and the rates of abstention."""
-    rows = [dict(zip(METRICS, metric_values(row), strict=False)) for row in predictions]
+    rows = [scored(as_stored(row)).values for row in predictions]
     table = abstention((row.answerable, row.abstained) for row in predictions)
     rates = {"over_refusal": table.over_refusal, "hallucination_rate": table.hallucination_rate}
     return {
-        **{name: sum(row[name] for row in rows) / len(rows) for name in _LOGGED},
+        **{name: sum(row[name] or 0.0 for row in rows) / len(rows) for name in _LOGGED},
         "abstained": sum(row.abstained for row in predictions) / len(predictions),
         **{name: rate for name, rate in rates.items() if rate is not None},
     }
 
 
 def _predictions(job: Job, points: Sequence[Point], model: Any) -> Iterator[Prediction]:
-    settings, encoder = job.recipe.evaluation, job.encoder
+    settings, encoder, system = job.recipe.evaluation, job.encoder, SystemSettings(name="tuned", weights="tuned")
     asked = {point.pool.id: point for point in points}
-    groups = [
-        [Request(point.pool.id, tuple(encoder.prompt(point.pool.question, point.texts())))] for point in asked.values()
-    ]
+    groups = [[Ask(point.pool.id, point.pool.question, point.shown)] for point in asked.values()]
     engine = choose_engine(
         model,
         encoder,
-        groups,
+        prompts("concatenate", groups, encoder, system=system),
         max_new_tokens=settings.longest_output(encoder.settings.style),
         batch_size=settings.batch_size,
         share=settings.prefix_sharing,
     )
-    for batch in engine.generate(groups):
-        yield from (prediction_of(asked[answer.key], answer, encoder) for answer in batch)
+    batches = answer("concatenate", groups, encoder, engine, system=system, batch_size=settings.batch_size)
+    for batch in batches:
+        yield from (prediction_of(asked[one.key], one, encoder.settings) for one in batch)
 
 
 @contextmanager
