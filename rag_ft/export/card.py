@@ -325,7 +325,7 @@ def _measured_limits(scores: Mapping[str, Any]) -> list[str]:
                 f"{title(gold)}, {largest} passages: where the evidence was missing ({missing} questions), it still "
                 f"answered {share} % of the time."
             )
-    largest = max((cell["passages"] for cell in scores["cells"]), default=0)
+    largest = max((count for gold in gold_modes(scores) for count in counts_of(scores, gold)), default=0)
     return [*limits, f"Not evaluated beyond {largest} passages."]
 
 
