@@ -12,7 +12,7 @@ from data_builders.records import Pool, PoolPassage, Retrieved
 from rag_ft.evaluation.conditions import Condition, axes_of
 from rag_ft.evaluation.contexts import Composed, Surroundings, compose
 from rag_ft.evaluation.counterfactual import Plants, altered, original_id, shape_of
-from rag_ft.evaluation.grid import grouped_by_hops, points
+from rag_ft.evaluation.grid import Omission, grouped_by_hops, points
 from rag_ft.evaluation.settings import EvaluationSettings, SweepSettings, SystemSettings
 
 
@@ -144,7 +144,7 @@ def test_the_longest_mention_is_replaced_and_other_words_are_left() -> None:
 
 def test_what_a_question_cannot_give_is_counted() -> None:
     settings = EvaluationSettings(passages=(1,), gold=("kept",), sweeps=(SweepSettings(position=(0.0,)),))
-    omitted: list = []
+    omitted: list[Omission] = []
     made = list(points(pool("ab"), settings.systems[:1], settings, None, omitted))
     assert [(one.condition.gold, one.reason) for one in omitted] == [
         ("kept", "no gold passage is shown that could be moved"),

@@ -81,12 +81,13 @@ class Job:
 
     def _more(self) -> list[Any]:
         """Return what else decides; nothing for plain prompts, whose files are older than strategies."""
-        engine = [] if self._by_transformers() else [{"engine": self.settings.engine}]
+        engine = [] if self.by_transformers() or self.source.endpoint else [{"engine": self.settings.engine}]
         routed = [{"few": self.system.self_route.passages}] if self.strategy == "self_route" else []
         return [*engine, *([] if self.strategy == "concatenate" else [self.strategy]), *routed]
 
-    def _by_transformers(self) -> bool:
-        return self.settings.engine == "transformers" or self.source.endpoint is not None or self.strategy in MARGINAL
+    def by_transformers(self) -> bool:
+        """Whether weights loaded here answer through transformers, as the marginal strategies always do."""
+        return self.source.endpoint is None and (self.settings.engine == "transformers" or self.strategy in MARGINAL)
 
     def file_name(self, fingerprint: str) -> str:
         """Return the name of its file: whose answers these are, what is special about them, the fingerprint."""
@@ -209,15 +210,11 @@ def _ask_source(source: Source, opened: Sequence[Answers], report: Report) -> No
             report(f"evaluate {names}: unchanged, {len(one.job.points)} questions answered")
             continue
         report(f"evaluate {names}: {sum(map(len, missing))} prompts for {len(missing)} questions")
-        if model is None and _needs_model(one.job):
+        if model is None and one.job.by_transformers():
             model = source.load()
         _generate(one, missing, model, report)
     del model
     give_back()
-
-
-def _needs_model(job: Job) -> bool:
-    return job.source.endpoint is None and job._by_transformers()
 
 
 def _generate(answers: Answers, missing: Sequence[Sequence[Point]], model: Any, report: Report) -> None:
@@ -288,13 +285,27 @@ def _engine(job: Job, groups: Groups, model: Any, encoder: Encoder) -> Engine:
     if job.source.endpoint is not None:
         from rag_ft.generation.endpoint import endpoint_engine
 
-        return endpoint_engine(job.source.endpoint, longest)
+        return endpoint_engine(job.source.endpoint, longest, job.source.recipe.model.chat_template_kwargs)
+    requests = prompts(job.strategy, groups, encoder, system=job.system)
+    if not job.by_transformers():
+        from rag_ft.generation.vllm import vllm_engine
+
+        weights, adapter = job.source.for_vllm()
+        return vllm_engine(
+            job.source.recipe.model,
+            weights,
+            adapter,
+            encoder,
+            requests,
+            max_new_tokens=longest,
+            batch_size=settings.batch_size,
+        )
     from rag_ft.generation.choose import choose_engine
 
     return choose_engine(
         model,
         encoder,
-        prompts(job.strategy, groups, encoder, system=job.system),
+        requests,
         max_new_tokens=longest,
         batch_size=settings.batch_size,
         share=settings.prefix_sharing,

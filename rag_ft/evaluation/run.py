@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from data_builders.build import require_built
@@ -32,6 +33,7 @@ from rag_ft.report.examples import choose_examples
 from rag_ft.runs import RunFolder
 
 Report = Callable[[str], None]
+_LONGEST_VERDICT = 512  # tokens: models that think say yes or no late
 Evidence = dict[str, list[tuple[str, str]]]
 """Question id -> passage ids and the quotes of them that hold the answer."""
 
@@ -82,7 +84,8 @@ def evaluate(
     opened = [Answers(job, folder, pools_hash, again=again) for job in listed]
     ask_all(opened, report)
     cases = _in_order(setup, [case for one in opened for case in _cases(one.job, one.found().values())])
-    scores, rows = _scored(setup, cases, partial=limit is not None)
+    cases = _asked_of_models(setup, cases)
+    scores, rows = _scored(setup, cases, limited=limit is not None)
     write_answers(run.evaluation / "answers.jsonl", rows)
     write_json(run.evaluation / "examples.json", _examples(setup, [case.prediction for case in cases]))
     write_json(run.evaluation / "scores.json", scores)  # last: whoever finds it finds the others
@@ -155,9 +158,9 @@ def _about_short(wanted: Iterable[Iterable[Point]]) -> list[str]:
 def _detectable(setup: _Setup, limit: int | None) -> str:
     asked = len(setup.pools)
     smallest = 100 * detectable_difference(asked, 0.8, setup.settings.confidence)
-    partial = "PARTIAL, " if limit is not None else ""
+    stamp = "PARTIAL, " if limit is not None else ""
     return (
-        f"evaluate: {partial}{asked} questions show a difference of {smallest:.1f} points between two systems with a "
+        f"evaluate: {stamp}{asked} questions show a difference of {smallest:.1f} points between two systems with a "
         "power of 80 %; smaller ones may stay hidden"
     )
 
@@ -169,6 +172,27 @@ def _cases(job: Job, predictions: Iterable[Prediction]) -> list[Case]:
     return [Case(one, parse_output(one.output, settings), shown[one.key], job.style) for one in predictions]
 
 
+def _asked_of_models(setup: _Setup, cases: list[Case]) -> list[Case]:
+    """Add the metrics that another model has to be asked for, where the recipe names one."""
+    settings = setup.settings
+    if settings.citation_nli is not None:
+        from rag_ft.evaluation.metrics.alce import with_alce
+        from rag_ft.evaluation.nli import load_entailment
+
+        setup.report(f"evaluate: citations are judged by {settings.citation_nli}")
+        cases = with_alce(cases, load_entailment(settings.citation_nli))
+    if settings.judge is not None:
+        from rag_ft.evaluation.judge import with_verdicts
+        from rag_ft.generation.endpoint import ask_all
+
+        server = settings.judge.endpoint
+        setup.report(f"evaluate: answers are judged by {server.model}")
+        questions = {pool.id: pool.question for pool in setup.pools}
+        ask = partial(ask_all, server, max_tokens=_LONGEST_VERDICT)
+        cases = with_verdicts(cases, questions, ask, server.model, setup.run.evaluation / "verdicts.jsonl")
+    return cases
+
+
 def _in_order(setup: _Setup, cases: Iterable[Case]) -> list[Case]:
     """Return cases in the order of the grid, systems as the recipe lists them."""
     by_key = {case.prediction.key: case for case in cases}
@@ -177,7 +201,7 @@ def _in_order(setup: _Setup, cases: Iterable[Case]) -> list[Case]:
     return [by_key[key] for key in keys if key in by_key]
 
 
-def _scored(setup: _Setup, cases: Sequence[Case], *, partial: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _scored(setup: _Setup, cases: Sequence[Case], *, limited: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     settings, recipe = setup.settings, setup.recipe
     scores, rows = score_cases(
         cases,
@@ -187,7 +211,7 @@ def _scored(setup: _Setup, cases: Sequence[Case], *, partial: bool) -> tuple[dic
         interval=settings.interval,
         baseline=settings.systems[0].name,
         run_name=recipe.name,
-        partial=partial,
+        partial=limited,
         recall=recall_rows(setup.pools, settings.passages),
         systems=settings.systems,
     )

@@ -81,8 +81,6 @@ def _rgb(settings: EvaluationSettings) -> EvaluationSettings:
 SUITES: dict[str, Suite] = {"quick": _quick, "robust": _robust, "full": _full, "rgb": _rgb}
 """Name -> the evaluation a suite stands for, before it is fitted to the data."""
 
-_BY_RETRIEVER = "*"  # stands for every retriever there is, until it is known which there are
-
 
 def _with(
     settings: EvaluationSettings,
@@ -91,11 +89,14 @@ def _with(
     sweeps: Sequence[SweepSettings],
     by_retriever: tuple[int, ...] = (),
 ) -> EvaluationSettings:
-    ranked = [SweepSettings(passages=by_retriever, gold=("kept", "retrieved"), retriever=(_BY_RETRIEVER,))]
+    """Return settings with other points; the retriever "*" stands for every one there is, until these are known."""
+    ranked = (
+        [SweepSettings(passages=by_retriever, gold=("kept", "retrieved"), retriever=("*",))] if by_retriever else []
+    )
     update: dict[str, Any] = {
         "passages": passages,
         "gold": gold,
-        "sweeps": (*sweeps, *(ranked if by_retriever else ())),
+        "sweeps": (*sweeps, *ranked),
         "references": ("closed_book", "gold_only"),
     }
     return settings.model_copy(update=update)

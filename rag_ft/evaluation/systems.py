@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeAlias
 
 from data_builders.errors import RagFtError
 from rag_ft.evaluation.settings import EndpointSettings, SystemSettings
-from rag_ft.models.adapters import saved_weights, weights_hash
+from rag_ft.models.adapters import ADAPTER_FILE, saved_weights, weights_hash
 from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
-from rag_ft.models.tuned import CONFIG_FILE, adapter_folder, load_tuned
+from rag_ft.models.tuned import CONFIG_FILE, adapter_folder, in_folder, load_tuned
 from rag_ft.models.weights import Weights, resolve_model, resolve_weights
 from rag_ft.prompting.contract import FILE as CONTRACT_FILE
 from rag_ft.prompting.contract import check_contract, contract_of
@@ -64,6 +64,14 @@ class Source:
         if self.kind == "adapter" and self.folder:
             return load_adapter(load_model(settings, self.weights), self.folder).requires_grad_(False)
         return load_model(settings, self.weights).eval()
+
+    def for_vllm(self) -> tuple[Weights, Path | None]:
+        """Return what vLLM loads: whole weights, and the folder of an adapter on them."""
+        if self.folder is None or self.kind == "whole":
+            return self.weights, None
+        if (self.folder / ADAPTER_FILE).is_file():
+            return self.weights, self.folder
+        return in_folder(self.weights, self.folder), None
 
     def styled(self, style: Style | None) -> Encoder:
         """Return the encoder for a style; None is the recipe's own."""
