@@ -42,7 +42,7 @@ from rag_ft.recipe.load import load_recipe
 
 Groups = list[list[Request]]
 Answers = dict[str, Ids]
-LONG = 512
+LONG = 384
 """Tokens of a long output, as a reasoning style may write."""
 MOST = 20
 """Passages of the largest point."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,110 @@ def test_every_end_token_of_template_and_model_stops_an_answer(tiny_llama: Any) 
     assert stop_ids(tiny_llama, encoder) == {6, 2, 0}
     tiny_llama.generation_config.eos_token_id = None
     assert stop_ids(tiny_llama, encoder) == {6}
+
+
+# long outputs
+
+
+@pytest.mark.parametrize("engine", [SeparateEngine, TreeEngine])
+def test_finished_answers_leave_the_batch(model: Any, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.set_attn_implementation("sdpa")
+    monkeypatch.setattr("rag_ft.generation.separate.STEPS", 2)
+    groups = sweep_groups([[(1, "concatenate", 0), (2, "concatenate", 1), (5, "reorder", 1)], [(3, "concatenate", 1)]])
+    free = answers(SeparateEngine(model, frozenset({469}), 12, 4), groups)
+    stops = frozenset({free["0/0"].ids[1], free["0/2"].ids[3]})
+    fed: list[int] = []
+    forward = model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        fed.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    found = answers(engine(model, stops, 12, 4), groups)
+    monkeypatch.undo()
+    assert fed[-1] < 4
+    for request in (request for group in groups for request in group):
+        ids, confidence = by_hand(model, request, 12, stops)
+        assert found[request.key].ids == ids
+        assert found[request.key].confidence == pytest.approx(confidence, rel=1e-3)
+
+
+def test_long_answers_take_room_for_what_they_wrote_and_little_more(model: Any) -> None:
+    from rag_ft.generation.forks import ROOM, ForkLayer
+
+    layer = ForkLayer(torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 4))
+    for step in range(300):
+        keys, values = layer.update(torch.full((1, 2, 3, 4), float(step)), torch.full((1, 2, 3, 4), -float(step)))
+    assert keys.written[0, 1, 2, :, 0].tolist() == [float(step) for step in range(300)]
+    assert values.written[0, 1, 2, :, 0].tolist() == [-float(step) for step in range(300)]
+    assert layer.written[0].shape[3] <= 300 * 1.25 + ROOM
+    layer.keep(torch.tensor([0]), torch.tensor([[2]]))
+    assert layer.written[0].shape[:3] == (1, 2, 1)
+
+
+# what cannot be computed
+
+
+@pytest.mark.parametrize("engine", [SeparateEngine, TreeEngine])
+def test_too_little_memory_halves_the_batch_and_goes_on(
+    model: Any, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.set_attn_implementation("sdpa")
+    groups = sweep_groups(
+        [[(1, "concatenate", 0), (2, "concatenate", 1)], [(3, "concatenate", 1)], [(5, "reorder", 1)]]
+    )
+    expected = answers(engine(model, NEVER if engine is TreeEngine else frozenset({469}), 4, 4), groups)
+    forward = model.forward
+    longest = max(request.length for group in groups for request in group)
+
+    def small(*args: Any, **kwargs: Any) -> Any:
+        ids = kwargs["input_ids"]
+        if len(ids) > 1 or ids.shape[1] >= longest - 1:  # the tree holds back each prompt's last token
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", small)
+    found = answers(engine(model, NEVER if engine is TreeEngine else frozenset({469}), 4, 4), groups)
+    failed = {key for key, answer in found.items() if answer.failure}
+    assert failed == {"2/0"}  # the longest prompt does not fit alone either
+    assert "can't allocate memory" in (found["2/0"].failure or "")
+    assert {k: a.ids for k, a in found.items() if k not in failed} == {
+        k: a.ids for k, a in expected.items() if k not in failed
+    }
+
+
+def test_a_model_with_an_adapter_is_decoded_as_any_other(model: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model.set_attn_implementation("sdpa")
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = get_peft_model(copy.deepcopy(model), config).eval()
+    groups = sweep_groups([[(1, "concatenate", 0), (5, "reorder", 1)]])
+    stops = frozenset(range(0, 470, 17))
+    encoder = Encoder(tiny_tokenizer(), PromptSettings(), {})
+    chosen = choose_engine(adapted, encoder, groups, max_new_tokens=5, batch_size=2, share=True)
+    assert isinstance(chosen, TreeEngine)
+    shared = answers(TreeEngine(adapted, stops, 5, 2), groups)
+    for request in groups[0]:
+        assert shared[request.key].ids == by_hand(adapted, request, 5, stops)[0]
+    assert adapted.config._attn_implementation == "sdpa"
+
+
+def test_an_error_is_a_failure_only_after_something_was_answered(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.set_attn_implementation("sdpa")
+    groups = sweep_groups([[(1, "concatenate", 0)], [(5, "concatenate", 0)]])
+    forward = model.forward
+
+    def poisoned(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["input_ids"].shape[1] > 8:
+            raise IndexError("index out of range in self")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", poisoned)
+    found = answers(TreeEngine(model, NEVER, 2, 1), groups)
+    assert found["0/0"].failure is None
+    assert found["1/0"].failure == "IndexError: index out of range in self"
+    with pytest.raises(IndexError):
+        list(TreeEngine(model, NEVER, 2, 1).generate(groups[1:]))

@@ -24,13 +24,23 @@ def choose_engine(
     """Return the prefix-sharing engine where the recipe wants it and the model's attention allows it."""
     # An upper bound of what one tree and its answers put into the cache.
     longest = max((sum(request.length + max_new_tokens for request in group) for group in groups), default=0)
-    share = share and allows_trees(model.config, longest)
+    share = share and allows_trees(model.config, longest) and allows_forks(model)
     engine = TreeEngine if share else SeparateEngine
     return engine(model, stop_ids(model, encoder), max_new_tokens, batch_size)
 
 
+def allows_forks(model: Any) -> bool:
+    """Tell whether a model's attention can be exchanged for that of rag_ft/generation/forks.py."""
+    return bool(getattr(model, "_supports_attention_backend", False))
+
+
 def stop_ids(model: Any, encoder: Encoder) -> frozenset[int]:
     """Return every token that ends an answer: the template's end of turn and the model's own end tokens."""
-    configured = model.generation_config.eos_token_id if model.generation_config else None
+    return end_tokens(model.generation_config, encoder)
+
+
+def end_tokens(config: Any, encoder: Encoder) -> frozenset[int]:
+    """Return the template's end of turn and the end tokens of a generation config, which may be None."""
+    configured = config.eos_token_id if config else None
     own = configured if isinstance(configured, list) else [configured]
     return frozenset({encoder.end[-1], *(token for token in own if token is not None)})

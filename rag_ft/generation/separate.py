@@ -119,12 +119,8 @@ class SeparateEngine:
 
 def _keeps_states(model: Any) -> bool:
     """Tell whether a model's cache holds more than keys and values, of which rows cannot be taken out."""
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-    return (
-        bool(getattr(model, "_is_stateful", False))
-        or any(not kind.endswith("attention") for kind in kinds)
-        or ("linear_attention" in kinds)
-    )
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
+    return bool(getattr(model, "_is_stateful", False)) or not kinds <= {"full_attention", "sliding_attention"}
 
 
 def _extended(mask: torch.Tensor, tokens: int) -> torch.Tensor:
