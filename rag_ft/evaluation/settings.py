@@ -68,7 +68,8 @@ class SweepSettings(Settings):
         "kept",
     )
     """`retrieved`: the top passages as they are. `kept`: the same, but missing gold takes the last places. `absent`:
-    without any gold. `counterfactual`: like kept, but the gold passages state another answer."""
+    without gold and whatever else may hold the answer. `counterfactual`: gold states another answer, and nothing else
+    holds the true one."""
     position: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     """Where the gold passages stand, 0 first, 1 last; empty leaves them at their rank."""
     order: Annotated[tuple[Literal["retrieved", "reordered", "shuffled"], ...], Field(min_length=1)] = ("retrieved",)
@@ -94,7 +95,8 @@ class EvaluationSettings(Settings):
     """Accuracy as passages are added, and under noise, against baselines, paired, with confidence intervals."""
 
     suite: Literal["quick", "robust", "full", "rgb"] | None = None
-    """A named set of sweeps and references that takes the place of the five settings below; --suite says it too."""
+    """A named set that takes the place of passages, gold, sweeps and references; --suite says it too. `quick` asks at
+    most 100 questions."""
     questions: Annotated[int, Field(ge=1)] | None = None
     """Questions of the test split; null takes all."""
     passages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 5, 10)
