@@ -92,8 +92,8 @@ def _training_speed(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 def _shared_contexts(numbers: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Ten questions over ten passages: {numbers['speed-up']:.1f} times the questions a second of rows of their own. "
-        f"The gradients differ by {numbers['relative difference of gradients in float32']:.0e} of their length in "
+        f"Ten questions over ten passages: {numbers['speed-up']:.1f} times the questions a second of rows of their "
+        f"own. The gradients differ by {numbers['relative difference of gradients in float32']:.0e} of their length in "
         f"float32 and {numbers['relative difference of gradients in float64']:.0e} in float64."
     )
 
@@ -116,10 +116,23 @@ def _small_trainings(numbers: Mapping[str, Any]) -> Iterator[str]:
         yield f"| `{recipe.split(' (')[0]}`{', Unsloth' * ('unsloth' in recipe)} | {'; '.join(told)} |"
 
 
+def _interval_coverage(numbers: Mapping[str, Any]) -> Iterator[str]:
+    sizes = list(numbers["percentile: mean coverage by questions"])
+    yield f"| questions | {' | '.join(sizes)} | least of all settings | most |"
+    yield "|---|" + "---|" * (len(sizes) + 2)
+    for kind in ("percentile", "bca"):
+        means = numbers[f"{kind}: mean coverage by questions"]
+        ends = [
+            numbers[f"{kind}: {end} coverage (questions, accuracies, correlation)"][0] for end in ("lowest", "highest")
+        ]
+        yield f"| `{kind}` | {' | '.join(f'{100 * value:.1f} %' for value in (*means.values(), *ends))} |"
+
+
 TABLES: dict[tuple[str, str], Callable[[Mapping[str, Any]], Iterator[str]]] = {
     ("docs/architecture.md", "bm25"): _bm25,
     ("docs/data.md", "building"): _building,
     ("docs/data.md", "dense_mining"): _dense_mining,
+    ("docs/evaluation.md", "interval_coverage"): _interval_coverage,
     ("docs/training.md", "training_speed"): _training_speed,
     ("docs/training.md", "shared_contexts"): _shared_contexts,
     ("docs/training.md", "killed_trainings"): _killed_trainings,

@@ -139,7 +139,7 @@ class TestPages:
             "| `model.lora.rank` | whole number at least 1 | `16` "
             "| Rank of the update; higher learns more and takes more memory. |"
         ) in lines
-        assert "| `evaluation.systems.N.weights` | `base` or `tuned` | required |" in settings_tables()
+        assert "| `evaluation.systems.N.strategy` | `concatenate`, `reorder`, " in settings_tables()
         assert "### `data.contexts.passages` with `kind: range`" in lines
 
     def test_the_messages_shown_for_a_broken_recipe_are_those_it_gets(self, tmp_path, monkeypatch, capsys):
