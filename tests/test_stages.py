@@ -1,4 +1,4 @@
-"""Stages: which tokens and rows each trains on, what it takes over from the one before, hybrid training."""
+"""Stages: which tokens and rows each trains on, what it takes over from the one before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,13 @@ from data_builders.errors import RagFtError
 from data_builders.records import ContextRow
 from data_builders.tables import read_context_rows, write_records
 from rag_ft.facts import training_facts
-from rag_ft.prompting.contract import check_contract, contract_of
 from rag_ft.prompting.render import render_target
 from rag_ft.prompting.settings import PromptSettings
 from rag_ft.recipe.load import load_recipe
 from rag_ft.recipe.stage_rules import WRITTEN
 from rag_ft.runs import RunFolder
 from rag_ft.training.checkpoints import COMPLETE, read_metrics
-from rag_ft.training.dataset import Draw, about_rows, draw_of, drawn_rows, stage_rows, token_rows, watched_rows
+from rag_ft.training.dataset import Draw, about_rows, stage_rows, token_rows, watched_rows
 from rag_ft.training.optimizer_state import take_over
 from rag_ft.training.rows import IGNORED, encode_row
 from rag_ft.training.stages import Stage, planned_stages
@@ -160,71 +158,6 @@ def test_a_share_that_draws_nothing_says_so(tiny_weights: Path, built_data: Path
     first = planned_stages(recipe.training, tmp_path)[0]
     with pytest.raises(RagFtError, match="stage none draws none of 12 rows with data_share=1e-06: raise data_share"):
         stage_rows(recipe, first, built_data / "labels" / "train.parquet", encoder())
-
-
-# hybrid training
-
-
-def test_hybrid_rows_are_written_as_either_style_writes_them(tmp_path: Path) -> None:
-    rows = [ContextRow(f"r{number}", row(2, [0]).passages, row(2, [0]).questions) for number in range(60)]
-    write_records(tmp_path / "rows.parquet", ContextRow, rows)
-    one = encoder()
-    spans = ("relevance", "evidence", "analysis", "answer", "end")
-    found = token_rows(tmp_path / "rows.parquet", one, 4096, spans, Draw(seed=3, direct_share=0.4))
-    direct = [tokens for tokens in found.tokens if tokens.style == "answer"]
-    assert 12 <= len(direct) <= 36
-    assert found.counts["direct_rows"] == len(direct)
-    assert {tokens.input_ids for tokens in direct} == {encode_row(rows[0], encoder(style="answer")).input_ids}
-    others = {tokens.input_ids for tokens in found.tokens if tokens.style == "self_reasoning"}
-    assert others == {encode_row(rows[0], one).input_ids}
-    again = drawn_rows(reversed(rows), Draw(seed=3, direct_share=0.4), "self_reasoning", Counter())
-    assert {each.id for each, style in again if style == "answer"} == {tokens.id for tokens in direct}
-
-
-def test_no_row_asks_for_the_answer_alone_before_the_answer_is_trained(
-    tiny_weights: Path, built_data: Path, tmp_path: Path
-) -> None:
-    recipe = load_recipe(gradual_recipe(tmp_path, tiny_weights, built_data, stages=GRADUAL, direct_share=0.5))
-    shares = [draw_of(recipe, stage).direct_share for stage in planned_stages(recipe.training, tmp_path)]
-    assert shares == [0, 0, 0.5]
-
-
-def test_a_hybrid_adapter_may_be_asked_in_both_styles_and_in_no_third(tmp_path: Path) -> None:
-    contract_of(encoder(), {}, ("answer",)).write(tmp_path)
-    check_contract(tmp_path, contract_of(encoder(), {}))
-    check_contract(tmp_path, contract_of(encoder(style="answer"), {}))
-    with pytest.raises(RagFtError, match="trained with prompt_hash"):
-        check_contract(tmp_path, contract_of(encoder(style="reasoning"), {}))
-    contract_of(encoder(), {}).write(tmp_path)
-    with pytest.raises(RagFtError, match="trained with prompt_hash"):
-        check_contract(tmp_path, contract_of(encoder(style="answer"), {}))
-
-
-def test_a_contract_of_an_older_adapter_still_counts(tmp_path: Path) -> None:
-    contract_of(encoder(), {}).write(tmp_path)
-    written = json.loads((tmp_path / "prompt.json").read_text())
-    del written["prompt_hashes"]
-    (tmp_path / "prompt.json").write_text(json.dumps(written))
-    check_contract(tmp_path, contract_of(encoder(), {}))
-    with pytest.raises(RagFtError, match="trained with prompt_hash"):
-        check_contract(tmp_path, contract_of(encoder(style="answer"), {}))
-
-
-def test_hybrid_training_records_both_prompts(
-    tiny_weights: Path, built_data: Path, tmp_path: Path, run_verb: Verb
-) -> None:
-    recipe = gradual_recipe(tmp_path, tiny_weights, built_data, "reasoning", direct_share=0.5)
-    code, out, err = run_verb("train", recipe)
-    assert code == 0, err
-    assert "hybrid: " in out
-    contract = json.loads((tmp_path / "runs/tiny/adapter/prompt.json").read_text())
-    assert list(contract["prompt_hashes"]) == ["reasoning", "answer"]
-    code, out, _ = run_verb("inspect", recipe, "-n", 12)
-    assert (
-        out.count("style answer\n")
-        == json.loads((tmp_path / "runs/tiny/training/summary.json").read_text())["direct_rows"]
-    )
-    assert out.count("style answer\n") + out.count("style reasoning\n") == 12
 
 
 # what a stage takes over
