@@ -14,6 +14,7 @@ from rag_ft.evaluation.contexts import Composed, Surroundings, compose
 from rag_ft.evaluation.counterfactual import Plants, altered, original_id, shape_of
 from rag_ft.evaluation.grid import Omission, grouped_by_hops, points
 from rag_ft.evaluation.settings import EvaluationSettings, SweepSettings, SystemSettings
+from rag_ft.report.findings import axes_of as report_axes
 
 
 def pool(ranked: str, gold: str = "", bearing: str = "", missed: str = "", name: str = "q") -> Pool:
@@ -140,6 +141,35 @@ def test_the_longest_mention_is_replaced_and_other_words_are_left() -> None:
     assert altered(passage, ["York", "New York", "New York City"], "Rome").text == "Rome, Rome; Yorkshire."
     assert altered(passage, ["Paris"], "Rome") is passage
     assert shape_of("12 May 1990") == ("2 digits", "capital", "4 digits")
+
+
+def test_a_title_that_states_the_answer_states_the_planted_one_too() -> None:
+    asked, around = counterfactual()
+    second = PoolPassage("h", "Ada Byron", "She was a daughter of Lord Byron.", True, True, "bm25", 2, 0.5)
+    both = replace(asked, passages=(asked.passages[0], second))
+    composed = compose(both, Condition("counterfactual", 2), around)
+    assert isinstance(composed, Composed)
+    assert [(one.title, original_id(one.id)) for one in composed.passages] == [
+        ("Mary Shelley", "g"),
+        ("Mary Shelley", "h"),
+    ]
+    assert composed.passages[1].text == second.text
+    spelt = replace(both, passages=(asked.passages[0], replace(second, title="Ada-Byron")))
+    assert "in other words" in str(compose(spelt, Condition("counterfactual", 2), around))
+
+
+def test_what_has_no_word_is_not_planted() -> None:
+    asked, _ = counterfactual()
+    dot = replace(asked, answers=(".",), passages=(replace(asked.passages[0], title="", text="It is . there"),))
+    around = Surroundings(plants=Plants.of([dot, replace(pool("a", name="o"), answers=("?",))]))
+    assert "of like shape" in str(compose(dot, Condition("counterfactual", 1), around))
+
+
+def test_a_variant_is_read_back_whatever_its_retriever_is_called() -> None:
+    condition = Condition("kept", 5, position=0.5, retriever="bge small, k=1.2")
+    assert axes_of(condition.variant) == {"position": "0.5", "retriever": "bge small, k=1.2"}
+    assert report_axes(condition.variant) == axes_of(condition.variant)
+    assert axes_of(Condition("kept", 5).variant) == {}
 
 
 def test_what_a_question_cannot_give_is_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import product
@@ -54,8 +55,11 @@ def _text(value: object) -> str:
 
 
 def axes_of(variant: str) -> dict[str, str]:
-    """Read a variant back: axis to value, both as text."""
-    return dict(part.split("=", 1) for part in variant.split(" ")) if variant else {}
+    """Read a variant back: axis to value, both as text. A retriever's name may hold spaces."""
+    return dict(part.split("=", 1) for part in _NEXT_AXIS.split(variant)) if variant else {}
+
+
+_NEXT_AXIS = re.compile(rf" (?=(?:{'|'.join(one.name for one in fields(Condition))})=)")
 
 
 def conditions(settings: EvaluationSettings) -> list[Condition]:

@@ -180,9 +180,9 @@ def _counterfactual(pool: Pool, condition: Condition, around: Surroundings) -> C
     if planted is NO_PLANT:
         return "no answer of another question is of like shape" if gold else "the pool names no gold passage"
     changed = {passage.id: altered(passage, pool.answers, planted) for passage in gold}
-    if all(changed[passage.id] is passage for passage in gold):
+    if all(changed[passage.id].text == passage.text for passage in gold):
         return "no gold passage states an accepted answer in so many words"
-    if any(AnswerMatcher.of(pool.answers, "").bears(joined(one.text)) for one in changed.values()):
+    if any(AnswerMatcher.of(pool.answers, "").bears(joined(f"{one.title}\n{one.text}")) for one in changed.values()):
         return "a gold passage states an accepted answer in other words, too"
     chosen = _merged(pool, gold, _negatives(pool, condition, around), condition.passages)
     shown = _arranged([changed.get(one.id, one) for one in chosen], pool.id, condition, around.seed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from data_builders.files import seeded
 from data_builders.records import Pool, PoolPassage
-from data_builders.text import contains_answer
+from data_builders.text import answer_tokens, contains_answer
 
 NO_PLANT = ""
 _MARK = "#planted="
@@ -54,19 +54,20 @@ class Plants:
         """Return an answer of another question, of the shape of this one's first; NO_PLANT where there is none.
 
         It is none that would count as right here, nor holds an accepted answer or stands in one, in the question or in
-        the gold passages.
+        the gold passages; and there is a word in it.
         """
         candidates = self.by_shape.get(shape_of(pool.answers[0]), []) if pool.answers else []
         if not candidates:
             return NO_PLANT
         rng = seeded(seed, "counterfactual", pool.id)
         drawn = rng.sample(candidates, min(_TRIES, len(candidates)))
-        known = [pool.question, *pool.answers, *(one.text for one in pool.passages if one.is_gold)]
+        known = [pool.question, *pool.answers, *(f"{one.title}\n{one.text}" for one in pool.passages if one.is_gold)]
         return next((answer for answer in drawn if _is_other(answer, pool.answers, known)), NO_PLANT)
 
 
 def _is_other(answer: str, accepted: Sequence[str], known: Iterable[str]) -> bool:
-    return not contains_answer(answer, accepted) and not any(contains_answer(text, [answer]) for text in known)
+    stands = any(contains_answer(text, [answer]) for text in known)
+    return bool(answer_tokens(answer)) and not stands and not contains_answer(answer, accepted)
 
 
 def altered(passage: PoolPassage, answers: Iterable[str], planted: str) -> PoolPassage:
@@ -79,10 +80,9 @@ def altered(passage: PoolPassage, answers: Iterable[str], planted: str) -> PoolP
         return passage
     spelt = "|".join(r"\s+".join(map(re.escape, answer.split())) for answer in longest_first)
     pattern = re.compile(rf"(?<!\w)(?:{spelt})(?!\w)", re.IGNORECASE)
-    text, mentions = pattern.subn(lambda _: planted, passage.text)
-    if not mentions:
+    title, text = (pattern.sub(lambda _: planted, one) for one in (passage.title, passage.text))
+    if (title, text) == (passage.title, passage.text):
         return passage
-    title = pattern.sub(lambda _: planted, passage.title)
     return replace(passage, id=f"{passage.id}{_MARK}{planted}", title=title, text=text, has_answer=False)
 
 

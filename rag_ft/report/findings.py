@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ NO_BREAK = "\u00a0"
 MINUS = "\u2212"
 EN_DASH = "\u2013"
 _READING_ORDER = ("kept", "retrieved")
+_NEXT_AXIS = re.compile(r" (?=(?:position|order|draw|noise|negatives|retriever)=)")  # a retriever's name has spaces
 _ABSENT = {"variant": ""}  # what older scores leave out
 _TITLES = {
     "kept": "Evidence always shown",
@@ -89,7 +91,7 @@ def main_sweep(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def axes_of(variant: str) -> dict[str, str]:
     """Read the other axes of a row: `position=0.5 order=shuffled` becomes two names with their values as text."""
-    return dict(part.split("=", 1) for part in variant.split(" ")) if variant else {}
+    return dict(part.split("=", 1) for part in _NEXT_AXIS.split(variant)) if variant else {}
 
 
 def systems_of(scores: Mapping[str, Any]) -> list[str]:
