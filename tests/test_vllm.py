@@ -16,7 +16,7 @@ from tiny_model import tiny_tokenizer
 
 from data_builders.errors import RagFtError
 from rag_ft.generation import Request
-from rag_ft.generation.vllm import adapter_rank, vllm_engine
+from rag_ft.generation.vllm import adapter_rank, load_vllm, vllm_engine
 from rag_ft.models.settings import ModelSettings
 from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.encode import Encoder
@@ -101,7 +101,9 @@ def engine(weights: Path, groups: Any, adapter: Path | None = None, **changes: A
     settings = ModelSettings(weights=str(weights), dtype="float32", **changes)
     encoder = Encoder(tiny_tokenizer(), PromptSettings(), {})
     resolved = resolve_weights(str(weights))
-    return vllm_engine(settings, resolved, adapter, encoder, groups, max_new_tokens=4, batch_size=1)
+    longest = max(request.length + 4 for group in groups for request in group)
+    loaded = load_vllm(settings, resolved, adapter, longest)
+    return vllm_engine(loaded, encoder, max_new_tokens=4, batch_size=1)
 
 
 GROUPS = [[Request("a", ((10, 11), (12,))), Request("b", ((10, 11), (12, 13, 14)))], [], [Request("c", ((20, 21),))]]
@@ -137,7 +139,7 @@ def test_a_prompt_longer_than_the_model_is_a_failure_of_its_own(stand_in: Any, t
     groups = [[Request("long", (tuple(range(4096)),)), Request("short", ((1, 2),))]]
     found = {answer.key: answer for batch in engine(tiny_weights, groups).generate(groups) for answer in batch}
     assert stand_in.made[0].told["max_model_len"] == 4096
-    assert "more than 4092" in (found["long"].failure or "")
+    assert "exceed the 4096 positions" in (found["long"].failure or "")
     assert found["short"].failure is None
 
 

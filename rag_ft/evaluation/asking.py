@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,11 +19,13 @@ from rag_ft.evaluation.grid import Point
 from rag_ft.evaluation.predictions import Prediction, PredictionStore
 from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
 from rag_ft.evaluation.systems import Source, changes_to_weights
-from rag_ft.generation import Engine
+from rag_ft.generation import Engine, Request
+from rag_ft.generation.reach import Reach
 from rag_ft.memory import give_back
+from rag_ft.models.positions import reach
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
-from rag_ft.prompting.parse import parse_output
+from rag_ft.prompting.parse import Parsed, parse_output
 from rag_ft.prompting.settings import PromptSettings, Style
 from rag_ft.strategies import MARGINAL, Answered, Ask
 from rag_ft.strategies.run import answer, prompts
@@ -58,9 +61,18 @@ class Job:
         """The recipe's evaluation section."""
         return self.source.recipe.evaluation
 
+    @property
+    def longest_output(self) -> int:
+        """The most tokens an answer may have."""
+        return self.settings.longest_output(self.style)
+
     def encoder(self) -> Encoder:
         """Return what writes its prompts."""
         return self.source.styled(self.style)
+
+    def prompt_of(self, point: Point) -> PromptSettings:
+        """Return how a point's prompt was written and its output is read: without passages, for the answer alone."""
+        return self.encoder().settings if point.shown else self.source.styled("answer").settings
 
     def fingerprint(self, pools_hash: str) -> str:
         """Hash what decides an answer: passages, weights, prompt, length. Sweeps and intervals may change freely."""
@@ -74,7 +86,7 @@ class Job:
                 contract.prompt_hash,
                 contract.chat_template_hash,
                 *own,
-                self.settings.longest_output(self.style),
+                self.longest_output,
                 *self._more(),
             ]
         )
@@ -202,28 +214,70 @@ def ask_all(opened: Sequence[Answers], report: Report) -> None:
 
 
 def _ask_source(source: Source, opened: Sequence[Answers], report: Report) -> None:
-    model = None
-    for one in opened:
-        missing = one.missing()
-        names = ", ".join(dict.fromkeys(point.system for group in one.job.points for point in group))
-        if not missing:
-            report(f"evaluate {names}: unchanged, {len(one.job.points)} questions answered")
-            continue
-        report(f"evaluate {names}: {sum(map(len, missing))} prompts for {len(missing)} questions")
-        if model is None and one.job.by_transformers():
-            model = source.load()
-        _generate(one, missing, model, report)
-    del model
-    give_back()
+    """Generate with weights loaded here, then let them go; then with what else the source is loaded into."""
+    waiting = [_waiting(one) for one in opened]
+    for one in waiting:
+        if not one.groups:
+            count = len(one.answers.job.points)
+            report(f"evaluate {_names(one.answers.job)}: unchanged, {count} questions answered")
+    here = [one for one in waiting if one.groups and one.answers.job.by_transformers()]
+    elsewhere = [one for one in waiting if one.groups and not one.answers.job.by_transformers()]
+    for part, load in ((here, source.load), (elsewhere, partial(_server_or_vllm, source, elsewhere))):
+        model = load() if part else None
+        for one in part:
+            _generate(one, model, report)
+        del model
+        give_back()
 
 
-def _generate(answers: Answers, missing: Sequence[Sequence[Point]], model: Any, report: Report) -> None:
-    job, asked = answers.job, dict[str, list[Point]]()
-    groups = [part for group in missing for part in _asks(group, job.strategy, asked)]
-    settings = job.encoder().settings
-    with Progress("prompts", sum(map(len, groups)), report) as progress:
-        for batch in _answered(job, groups, model):
-            answers.store.append([prediction_of(point, one, settings) for one in batch for point in asked[one.key]])
+@dataclass(frozen=True)
+class _Waiting:
+    """Asks without an answer, by question, and the points that the answer to each is one of."""
+
+    answers: Answers
+    questions: int
+    groups: Groups
+    asked: dict[str, list[Point]]
+
+    @property
+    def requests(self) -> list[list[Request]]:
+        """Every prompt that an engine may be asked."""
+        job = self.answers.job
+        return prompts(job.strategy, self.groups, job.encoder(), system=job.system)
+
+
+def _waiting(answers: Answers) -> _Waiting:
+    missing, asked = answers.missing(), dict[str, list[Point]]()
+    groups = [part for group in missing for part in _asks(group, answers.job.strategy, asked)]
+    return _Waiting(answers, len(missing), groups, asked)
+
+
+def _names(job: Job) -> str:
+    return ", ".join(dict.fromkeys(point.system for group in job.points for point in group))
+
+
+def _server_or_vllm(source: Source, waiting: Sequence[_Waiting]) -> Any:
+    """Load vLLM once for all that waits, as long as the longest of it; a server needs no loading."""
+    if source.endpoint is not None:
+        return None
+    from rag_ft.generation.vllm import load_vllm
+
+    longest = max(
+        request.length + one.answers.job.longest_output
+        for one in waiting
+        for group in one.requests
+        for request in group
+    )
+    return load_vllm(source.recipe.model, *source.for_vllm(), longest)
+
+
+def _generate(waiting: _Waiting, model: Any, report: Report) -> None:
+    job, count = waiting.answers.job, sum(map(len, waiting.asked.values()))
+    report(f"evaluate {_names(job)}: {count} prompts for {waiting.questions} questions")
+    with Progress("prompts", sum(map(len, waiting.groups)), report) as progress:
+        for batch in _answered(waiting, model):
+            found = [prediction_of(p, one, job.prompt_of(p)) for one in batch for p in waiting.asked[one.key]]
+            waiting.answers.store.append(found)
             progress.advance(len(batch))
             give_back(collect=False)
 
@@ -250,56 +304,41 @@ def _beginning(point: Point, strategy: str) -> tuple[str, ...]:
     return (point.system, "" if point.gold in _ALIKE else point.gold, *axes)
 
 
-def _answered(job: Job, groups: Groups, model: Any) -> Iterator[list[Answered]]:
-    settings, encoder = job.settings, job.encoder()
+def _answered(waiting: _Waiting, model: Any) -> Iterator[list[Answered]]:
+    job = waiting.answers.job
+    encoder, size = job.encoder(), job.settings.batch_size
     if job.strategy in MARGINAL:
-        yield from _marginal(job, groups, model, encoder)
-        return
-    yield from answer(
-        job.strategy,
-        groups,
-        encoder,
-        _engine(job, groups, model, encoder),
-        system=job.system,
-        batch_size=settings.batch_size,
-    )
+        return _marginal(job, waiting.groups, model, encoder)
+    engine = _engine(job, waiting.requests, model, encoder)
+    return answer(job.strategy, waiting.groups, encoder, engine, system=job.system, batch_size=size)
 
 
 def _marginal(job: Job, groups: Groups, model: Any, encoder: Encoder) -> Iterator[list[Answered]]:
     from rag_ft.generation.choose import stop_ids
     from rag_ft.strategies.marginal import answer_marginal
 
-    yield from answer_marginal(
+    return answer_marginal(
         job.strategy,
         groups,
         encoder,
         model,
         stop_ids=stop_ids(model, encoder),
-        max_new_tokens=job.settings.longest_output(job.style),
+        max_new_tokens=job.longest_output,
         batch_size=job.settings.batch_size,
+        bounds=Reach(reach(model.config), job.longest_output),
     )
 
 
-def _engine(job: Job, groups: Groups, model: Any, encoder: Encoder) -> Engine:
-    settings, longest = job.settings, job.settings.longest_output(job.style)
+def _engine(job: Job, requests: list[list[Request]], model: Any, encoder: Encoder) -> Engine:
+    settings, longest = job.settings, job.longest_output
     if job.source.endpoint is not None:
         from rag_ft.generation.endpoint import endpoint_engine
 
         return endpoint_engine(job.source.endpoint, longest, job.source.recipe.model.chat_template_kwargs)
-    requests = prompts(job.strategy, groups, encoder, system=job.system)
     if not job.by_transformers():
         from rag_ft.generation.vllm import vllm_engine
 
-        weights, adapter = job.source.for_vllm()
-        return vllm_engine(
-            job.source.recipe.model,
-            weights,
-            adapter,
-            encoder,
-            requests,
-            max_new_tokens=longest,
-            batch_size=settings.batch_size,
-        )
+        return vllm_engine(model, encoder, max_new_tokens=longest, batch_size=settings.batch_size)
     from rag_ft.generation.choose import choose_engine
 
     return choose_engine(
@@ -315,7 +354,6 @@ def _engine(job: Job, groups: Groups, model: Any, encoder: Encoder) -> Engine:
 def prediction_of(point: Point, answered: Answered, settings: PromptSettings) -> Prediction:
     """Return what a system said at a point, read out of what it wrote in the style of `settings`."""
     parsed = parse_output(answered.output, settings)
-    failed = answered.failure is not None
     return Prediction(
         question_id=point.pool.id,
         group=point.pool.group,
@@ -326,8 +364,7 @@ def prediction_of(point: Point, answered: Answered, settings: PromptSettings) ->
         answerable=point.answerable,
         answers=point.pool.answers,
         output=answered.output,
-        answer=None if failed else parsed.answer,
-        abstained=parsed.abstained and not failed,
+        **reading(parsed, answered.failure),
         prompt_tokens=answered.prompt_tokens,
         output_tokens=answered.output_tokens,
         seconds=answered.seconds,
@@ -338,3 +375,9 @@ def prediction_of(point: Point, answered: Answered, settings: PromptSettings) ->
         route=answered.route,
         calls=answered.calls,
     )
+
+
+def reading(parsed: Parsed, failure: str | None) -> dict[str, Any]:
+    """Return the fields of a prediction that are read out of its output; a failed one says nothing."""
+    failed = failure is not None
+    return {"answer": None if failed else parsed.answer, "abstained": parsed.abstained and not failed}

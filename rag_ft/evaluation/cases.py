@@ -18,7 +18,8 @@ class Case:
         prediction: as it is stored.
         parsed: its output taken apart, in the style it was asked for.
         shown: the passages in the order shown; citations [n] count them from 1.
-        style: the style it was asked for.
+        style: the style it was asked for; `answer` wherever no passage was shown.
+        apart: each passage had a prompt of its own, in which it was [1]: numbers name none of those shown.
         measured: metrics that a model had to be asked for, by name; without a metric that was not, or does not apply.
     """
 
@@ -27,3 +28,9 @@ class Case:
     shown: tuple[PoolPassage, ...]
     style: str
     measured: Mapping[str, float | None] = field(default_factory=dict)
+    apart: bool = False
+
+    @property
+    def names_passages(self) -> bool:
+        """Whether numbers in the output name passages: a reasoned style over passages that stood in one prompt."""
+        return self.style != "answer" and bool(self.shown) and not self.apart

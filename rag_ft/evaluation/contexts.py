@@ -153,7 +153,8 @@ def _negatives(pool: Pool, condition: Condition, around: Surroundings) -> Passag
 def random_passages(pool: Pool, count: int, around: Surroundings) -> Passages:
     """Return up to `count` passages of other questions' pools that hold no accepted answer of this question.
 
-    Fewer passages are the first of more, so that a sweep's contexts begin alike.
+    Fewer passages are the first of more, so that a sweep's contexts begin alike. No retriever ranked them for this
+    question: their rank is 0, their score that of the pool's last, which is the most it can have been.
     """
     others = [other for other in around.others if other.id != pool.id and other.passages]
     if not others:
@@ -161,6 +162,7 @@ def random_passages(pool: Pool, count: int, around: Surroundings) -> Passages:
     rng = seeded(around.seed, "random passages", pool.id)
     matcher = AnswerMatcher.of(pool.answers, pool.question)
     taken, found = {passage.id for passage in pool.passages}, Passages()
+    lowest = min((passage.score for passage in _ranked(pool)), default=0.0)
     for _ in range(_TRIES * count):
         if len(found) == count:
             break
@@ -168,7 +170,7 @@ def random_passages(pool: Pool, count: int, around: Surroundings) -> Passages:
         if passage.id not in taken and not matcher.bears(joined(f"{passage.title}\n{passage.text}")):
             taken.add(passage.id)
             found.append(
-                replace(passage, is_gold=False, has_answer=False, retriever="random", rank=len(found) + 1, score=0.0)
+                replace(passage, is_gold=False, has_answer=False, retriever="random", rank=0, score=lowest, found=())
             )
     return found
 

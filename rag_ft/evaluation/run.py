@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from data_builders.paths import data_paths
 from data_builders.records import Pool
 from data_builders.tables import read_pools, read_questions
 from rag_ft.evaluation.answers import write_answers
-from rag_ft.evaluation.asking import Answers, Job, ask_all, jobs
+from rag_ft.evaluation.asking import Answers, Job, ask_all, jobs, reading
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.conditions import REFERENCES, conditions
 from rag_ft.evaluation.grid import Omission, Point, chosen_pools, grouped_by_hops, points, recall_rows, takes
@@ -31,6 +31,7 @@ from rag_ft.prompting.parse import parse_output
 from rag_ft.recipe.settings import Recipe
 from rag_ft.report.examples import choose_examples
 from rag_ft.runs import RunFolder
+from rag_ft.strategies import MARGINAL
 
 Report = Callable[[str], None]
 _LONGEST_VERDICT = 512  # tokens: models that think say yes or no late
@@ -84,6 +85,8 @@ def evaluate(
     opened = [Answers(job, folder, pools_hash, again=again) for job in listed]
     ask_all(opened, report)
     cases = _in_order(setup, [case for one in opened for case in _cases(one.job, one.found().values())])
+    for line in _about_failures(cases):
+        report(line)
     cases = _asked_of_models(setup, cases)
     scores, rows = _scored(setup, cases, limited=limit is not None)
     write_answers(run.evaluation / "answers.jsonl", rows)
@@ -155,6 +158,19 @@ def _about_short(wanted: Iterable[Iterable[Point]]) -> list[str]:
     ]
 
 
+def _about_failures(cases: Sequence[Case]) -> list[str]:
+    """Count the answers of each system that failed, with a reason of one of them."""
+    failed: dict[str, list[str]] = {}
+    for row in (case.prediction for case in cases):
+        if row.failure is not None:
+            failed.setdefault(row.system, []).append(row.failure)
+    return [
+        f"evaluate {system}: {len(reasons)} answers failed and count as wrong, for example: {reasons[0]}. "
+        "`rag-ft evaluate RECIPE --again` asks them anew"
+        for system, reasons in failed.items()
+    ]
+
+
 def _detectable(setup: _Setup, limit: int | None) -> str:
     asked = len(setup.pools)
     smallest = 100 * detectable_difference(asked, 0.8, setup.settings.confidence)
@@ -167,9 +183,15 @@ def _detectable(setup: _Setup, limit: int | None) -> str:
 
 def _cases(job: Job, predictions: Iterable[Prediction]) -> list[Case]:
     """Return stored answers with what they were shown, their outputs parsed anew."""
-    settings = job.encoder().settings
-    shown = {point.key: point.shown for group in job.points for point in group}
-    return [Case(one, parse_output(one.output, settings), shown[one.key], job.style) for one in predictions]
+    points = {point.key: point for group in job.points for point in group}
+    return [_case(job, points[one.key], one) for one in predictions]
+
+
+def _case(job: Job, point: Point, row: Prediction) -> Case:
+    settings = job.prompt_of(point)
+    parsed = parse_output(row.output, settings)
+    row = replace(row, **reading(parsed, row.failure))
+    return Case(row, parsed, point.shown, settings.style, apart=job.strategy in MARGINAL)
 
 
 def _asked_of_models(setup: _Setup, cases: list[Case]) -> list[Case]:
@@ -180,7 +202,13 @@ def _asked_of_models(setup: _Setup, cases: list[Case]) -> list[Case]:
         from rag_ft.evaluation.nli import load_entailment
 
         setup.report(f"evaluate: citations are judged by {settings.citation_nli}")
-        cases = with_alce(cases, load_entailment(settings.citation_nli))
+        entails = load_entailment(settings.citation_nli)
+        cases = with_alce(cases, entails)
+        if entails.shortened:
+            setup.report(
+                f"evaluate: {entails.shortened} pairs of passages and sentence were longer than the {entails.longest} "
+                f"tokens that {settings.citation_nli} reads, and lost their ends"
+            )
     if settings.judge is not None:
         from rag_ft.evaluation.judge import with_verdicts
         from rag_ft.generation.endpoint import ask_all

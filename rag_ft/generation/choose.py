@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rag_ft.generation import Engine, Request
+from rag_ft.generation.reach import Reach, WithinReach, within
 from rag_ft.generation.separate import SeparateEngine
 from rag_ft.generation.tree import TreeEngine
+from rag_ft.models.positions import reach
 from rag_ft.models.segment_tree import allows_trees
 from rag_ft.prompting.encode import Encoder
 
@@ -21,12 +23,17 @@ def choose_engine(
     batch_size: int,
     share: bool,
 ) -> Engine:
-    """Return the prefix-sharing engine where the recipe wants it and the model's attention allows it."""
+    """Return the prefix-sharing engine where the recipe wants it and the model's attention allows it.
+
+    Where a prompt of `groups` goes beyond the model's positions, the engine answers it with a failure.
+    """
+    bounds = Reach(reach(model.config), max_new_tokens)
+    answered = [within(group, bounds) for group in groups]
     # An upper bound of what one tree and its answers put into the cache.
-    longest = max((sum(request.length + max_new_tokens for request in group) for group in groups), default=0)
+    longest = max((sum(request.length + max_new_tokens for request in group) for group in answered), default=0)
     share = share and allows_trees(model.config, longest) and allows_forks(model)
-    engine = TreeEngine if share else SeparateEngine
-    return engine(model, stop_ids(model, encoder), max_new_tokens, batch_size)
+    engine = (TreeEngine if share else SeparateEngine)(model, stop_ids(model, encoder), max_new_tokens, batch_size)
+    return engine if sum(map(len, answered)) == sum(map(len, groups)) else WithinReach(engine, bounds)
 
 
 def allows_forks(model: Any) -> bool:

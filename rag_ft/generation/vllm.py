@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
-from rag_ft.generation import Generation, Request
+from rag_ft.generation import Engine, Generation, Request
 from rag_ft.generation.choose import end_tokens
-from rag_ft.generation.parts import failed
-from rag_ft.models.load import dtype_name
+from rag_ft.generation.reach import Reach, WithinReach
+from rag_ft.models.load import dtype_name, load_config
+from rag_ft.models.positions import reach
 from rag_ft.models.settings import ModelSettings
 from rag_ft.models.weights import Weights
 from rag_ft.prompting.encode import Encoder
@@ -33,7 +34,6 @@ class VllmEngine:
         stop_ids: tokens that end an answer.
         max_new_tokens: longest output.
         batch_size: groups handed over together; what a kill loses at most.
-        longest: tokens of prompt and answer that the model was loaded for.
     """
 
     llm: Any
@@ -41,10 +41,9 @@ class VllmEngine:
     stop_ids: frozenset[int]
     max_new_tokens: int
     batch_size: int
-    longest: int
 
     def generate(self, groups: Sequence[Sequence[Request]]) -> Iterator[list[Generation]]:
-        """Yield the answers batch by batch. A prompt that is too long is a failure."""
+        """Yield the answers batch by batch. No prompt may be longer than what was loaded for."""
         groups = [group for group in groups if group]
         for start in range(0, len(groups), self.batch_size):
             yield self._batch([request for group in groups[start : start + self.batch_size] for request in group])
@@ -53,9 +52,6 @@ class VllmEngine:
         from vllm import SamplingParams
 
         began = time.perf_counter()
-        room = self.longest - self.max_new_tokens
-        fitting = [request for request in requests if request.length <= room]
-        too_long = [failed(each, f"{each.length} tokens, more than {room}") for each in requests if each.length > room]
         sampling = SamplingParams(
             temperature=0.0,
             max_tokens=self.max_new_tokens,
@@ -63,10 +59,10 @@ class VllmEngine:
             logprobs=0,  # of the chosen token alone
             detokenize=False,
         )
-        prompts = [{"prompt_token_ids": [t for ids in request.segments for t in ids]} for request in fitting]
-        outputs = self.llm.generate(prompts, sampling, use_tqdm=False, lora_request=self.lora) if prompts else []
+        prompts = [{"prompt_token_ids": [t for ids in request.segments for t in ids]} for request in requests]
+        outputs = self.llm.generate(prompts, sampling, use_tqdm=False, lora_request=self.lora)
         seconds = (time.perf_counter() - began) / len(requests)
-        return [self._answer(*pair, seconds) for pair in zip(fitting, outputs, strict=True)] + too_long
+        return [self._answer(*pair, seconds) for pair in zip(requests, outputs, strict=True)]
 
     def _answer(self, request: Request, output: Any, seconds: float) -> Generation:
         """Read vLLM's output, whose last token may be the stop token."""
@@ -78,17 +74,18 @@ class VllmEngine:
         return Generation(request.key, ids[:end], request.length, seconds, confidence=confidence)
 
 
-def vllm_engine(
-    settings: ModelSettings,
-    weights: Weights,
-    adapter: Path | None,
-    encoder: Encoder,
-    groups: Sequence[Sequence[Request]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-) -> VllmEngine:
-    """Load weights, and an adapter where there is one, into vLLM for prompts as long as those of `groups`.
+@dataclass(frozen=True)
+class Loaded:
+    """Weights in vLLM, and what is needed to ask them: the LoRARequest or None, end tokens, positions, if limited."""
+
+    llm: Any
+    lora: Any
+    generation_config: Any
+    positions: int | None
+
+
+def load_vllm(settings: ModelSettings, weights: Weights, adapter: Path | None, longest: int) -> Loaded:
+    """Load weights, and an adapter where there is one, into vLLM for prompts that have `longest` tokens with answers.
 
     Raises:
         RagFtError: vLLM or a GPU is missing, or vLLM does not take these weights or this adapter.
@@ -98,9 +95,7 @@ def vllm_engine(
     from vllm import LLM
     from vllm.lora.request import LoRARequest
 
-    most = _reach(weights, settings)
-    longest = max((request.length for group in groups for request in group), default=0) + max_new_tokens
-    longest = min(longest, most) if most else longest
+    positions = reach(load_config(settings, weights))
     try:
         llm = LLM(
             model=weights.location,
@@ -108,7 +103,7 @@ def vllm_engine(
             skip_tokenizer_init=True,
             trust_remote_code=settings.trust_remote_code,
             dtype=dtype_name(settings.dtype),
-            max_model_len=longest,
+            max_model_len=min(longest, positions) if positions else longest,
             enable_prefix_caching=True,
             **({} if settings.rope_scaling is None else {"hf_overrides": {"rope_parameters": settings.rope_scaling}}),
             **({} if rank is None else {"enable_lora": True, "max_lora_rank": rank}),
@@ -119,8 +114,14 @@ def vllm_engine(
             ". Set evaluation.engine=transformers."
         ) from error
     lora = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
-    stops = end_tokens(_generation_config(weights), encoder)
-    return VllmEngine(llm, lora, stops, max_new_tokens, batch_size, longest)
+    return Loaded(llm, lora, _generation_config(weights), positions)
+
+
+def vllm_engine(loaded: Loaded, encoder: Encoder, *, max_new_tokens: int, batch_size: int) -> Engine:
+    """Return an engine over loaded weights; prompts beyond their positions are failures."""
+    stops = end_tokens(loaded.generation_config, encoder)
+    engine = VllmEngine(loaded.llm, loaded.lora, stops, max_new_tokens, batch_size)
+    return WithinReach(engine, Reach(loaded.positions, max_new_tokens))
 
 
 def adapter_rank(adapter: Path) -> int:
@@ -157,16 +158,6 @@ def _require_vllm(settings: ModelSettings) -> None:
             "evaluation.engine=vllm does not quantise weights as model.quantisation does, so it would evaluate others: "
             "set evaluation.engine=transformers, or model.quantisation.kind=none."
         )
-
-
-def _reach(weights: Weights, settings: ModelSettings) -> int | None:
-    """Return how many positions the model has; None where it does not say or they are stretched."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        weights.location, revision=weights.revision, trust_remote_code=settings.trust_remote_code
-    )
-    return None if settings.rope_scaling else getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _generation_config(weights: Weights) -> Any:

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from data_builders.records import PoolPassage
+from rag_ft.generation.reach import Reach
 from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.strategies import Answered, Ask
 from rag_ft.strategies.rows import Mixture, Rows, Written, beams, decode, encode, scored
@@ -62,6 +63,7 @@ def answer_marginal(
     max_new_tokens: int,
     batch_size: int,
     beams: int = 1,
+    bounds: Reach | None = None,
 ) -> Iterator[list[Answered]]:
     """Answer every ask exactly once, batch by batch, questions of like length together.
 
@@ -77,8 +79,14 @@ def answer_marginal(
         max_new_tokens: longest answer in tokens.
         batch_size: questions encoded at once, as long as they fit TOKENS.
         beams: sequences that RAG-Sequence takes from each passage; 1 is the greedy one.
+        bounds: how far the model's positions go; an ask with a prompt beyond them fails.
     """
     import torch
+
+    if bounds is not None:
+        groups, beyond = _within(groups, encoder, bounds)
+        if beyond:
+            yield beyond
 
     generator = Generator(model, stop_ids, max_new_tokens, beams)
     for batch in _batches(groups, encoder, batch_size):
@@ -100,21 +108,39 @@ def log_weights(passages: Sequence[PoolPassage]) -> list[float]:
     Its sharpness is the scale of the retriever: BM25 scores differ by several units, so that the first passage takes
     nearly all; cosines and the scores of reciprocal-rank fusion differ by hundredths, so that all weigh about the same.
     Scores of several retrievers (ranking `interleave`) cannot be compared, and where one is not finite nothing can be
-    said: passages then weigh the same. Gold that no retriever found weighs as the last of those found.
+    said: passages then weigh the same. Gold that no retriever found weighs as the last of those found; a passage of
+    another question as the last of its pool, whose score it carries, and never more than that gold.
     """
     scores = [passage.score for passage in passages if passage.rank > 0]
     retrievers = {passage.retriever for passage in passages if passage.rank > 0}
     if len(retrievers) != 1 or not all(map(math.isfinite, scores)):
         return [-math.log(len(passages))] * len(passages)
-    filled = [passage.score if passage.rank > 0 else min(scores) for passage in passages]
+    lowest = min(scores)
+    filled = [passage.score if passage.rank > 0 else _unranked(passage, lowest) for passage in passages]
     total = _log_sum(filled)
     return [score - total for score in filled]
+
+
+def _unranked(passage: PoolPassage, lowest: float) -> float:
+    return min(passage.score, lowest) if passage.retriever == "random" else lowest
 
 
 def _log_sum(values: Sequence[float]) -> float:
     """Return log(sum(exp(values)))."""
     largest = max(values)
     return largest + math.log(math.fsum(math.exp(value - largest) for value in values))
+
+
+def _within(groups: Groups, encoder: Encoder, bounds: Reach) -> tuple[Groups, list[Answered]]:
+    """Take the asks out that have a prompt which the model cannot reach."""
+    lengths = {ask.key: [len(prompt) for prompt in _prompts(ask, encoder)] for group in groups for ask in group}
+    reasons = {key: bounds.refusal(max(found)) for key, found in lengths.items()}
+    beyond = [
+        Answered(key, "", sum(lengths[key]), 0, 0.0, calls=len(lengths[key]), failure=reason)
+        for key, reason in reasons.items()
+        if reason
+    ]
+    return [[ask for ask in group if not reasons[ask.key]] for group in groups], beyond
 
 
 def _batches(groups: Groups, encoder: Encoder, batch_size: int) -> Iterator[list[Ask]]:

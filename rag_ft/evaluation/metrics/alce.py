@@ -117,7 +117,7 @@ def with_alce(cases: Sequence[Case], entails: Entails) -> list[Case]:
 
 
 def _applies(case: Case) -> bool:
-    return case.style != "answer" and bool(case.shown) and not case.parsed.abstained
+    return case.names_passages and not case.parsed.abstained
 
 
 def _measured(case: Case, found: Grounding) -> Case:

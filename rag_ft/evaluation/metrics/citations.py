@@ -2,7 +2,8 @@
 
 A citation is a passage that the output rests on: in style self_reasoning each one it quotes as evidence and each [n]
 in its analysis, in style reasoning each one it names with a reason. The numbers of passages that are not there count
-as wrong citations. Style answer cites nothing, so nothing here applies to it.
+as wrong citations. Style answer cites nothing, and where each passage had a prompt of its own no number says which one
+is meant, so nothing here applies to them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def quote_verbatim(case: Case) -> float | None:
     White space, Unicode forms (NFKC), typographic quotation marks and dashes do not matter; case, punctuation and
     what was left out do. An empty quote stands nowhere, and nothing stands in a passage that was not shown.
     """
-    quotes = case.parsed.evidence if case.style == "self_reasoning" else ()
+    quotes = case.parsed.evidence if case.style == "self_reasoning" and case.names_passages else ()
     texts = {number: plain(f"{one.title}\n{one.text}") for number, one in enumerate(case.shown, start=1)}
     found = [bool(words := plain(one.quote)) and words in texts.get(one.passage, "") for one in quotes]
     return sum(found) / len(found) if found else None
@@ -61,7 +62,7 @@ def relevance_f1(case: Case) -> float | None:
     the answer; one that is not there is a wrong judgement. Of several judgements of a passage the first counts. Where
     no gold is shown, judging none relevant is 1, judging nothing at all 0.
     """
-    if case.style == "answer" or not case.shown:
+    if not case.names_passages:
         return None
     judged = {one.passage: one.relevant for one in reversed(case.parsed.relevance)}
     gold = _gold(case)
@@ -79,7 +80,7 @@ def plain(text: str) -> str:
 
 
 def _cites(case: Case) -> bool:
-    return case.style != "answer" and bool(case.shown) and not case.parsed.abstained
+    return case.names_passages and not case.parsed.abstained
 
 
 def _gold(case: Case) -> set[int]:
