@@ -10,6 +10,7 @@ import typer
 from rag_ft.cli.arguments import OverridesArgument, RecipeArgument
 
 if TYPE_CHECKING:
+    from rag_ft.evaluation.settings import EvaluationSettings
     from rag_ft.models.settings import ModelSettings
     from rag_ft.recipe.settings import Recipe
     from rag_ft.training.settings import TrainingSettings
@@ -54,8 +55,7 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "weights", _weights(model)
     yield from _training(training)
     asked = f"{evaluation.questions:,} questions" if evaluation.questions else "all test questions"
-    sweep = ", ".join(map(str, evaluation.passages))
-    yield "evaluation", f"{asked}, {sweep} passages, gold {' and '.join(evaluation.gold)}"
+    yield "evaluation", f"{asked}, {_grid(evaluation)}"
     yield "", "systems: " + ", ".join(system.name for system in evaluation.systems)
 
 
@@ -98,6 +98,20 @@ def _training(training: TrainingSettings) -> Iterator[tuple[str, str]]:
         yield "", f"{training.chat.share:.0%} of the rows are chat data from {training.chat.path}"
     if training.trainer:
         yield "", "trainer: " + ", ".join(f"{key}={value}" for key, value in training.trainer.items())
+
+
+def _grid(evaluation: EvaluationSettings) -> str:
+    """Return what is swept; of further sweeps the axes that they move."""
+    if evaluation.suite:
+        return f"suite {evaluation.suite}"
+    counts = ", ".join(map(str, evaluation.passages))
+    told = [
+        name if name != "gold" else " and ".join(map(str, values))
+        for sweep in evaluation.sweeps
+        for name, values in sweep.model_dump(exclude_defaults=True, exclude={"passages", "draws"}).items()
+    ]
+    more = f"; also {', '.join(dict.fromkeys(told)) or 'other counts'}" if evaluation.sweeps else ""
+    return f"{counts} passages, gold {' and '.join(evaluation.gold)}{more}"
 
 
 def _length(epochs: float, max_steps: int | None) -> str:
