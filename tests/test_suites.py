@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from own_questions import built, prompts_asked
 
 from rag_ft.evaluation.conditions import axes_of, conditions
 from rag_ft.evaluation.settings import EvaluationSettings
@@ -81,62 +81,11 @@ def test_what_is_left_out_is_said() -> None:
 
 # nothing but a recipe and a file of questions with passages
 
-NAMES = ["Ada Byron", "Mary Shelley", "Jane Porter", "Ann Radcliffe", "Sarah Scott", "Fanny Burney", "Hannah More"]
-
-
-def questions(path: Path) -> Path:
-    """Questions with six passages each: the gold one second, one of two hops."""
-    rows = []
-    for number, name in enumerate(NAMES):
-        texts = [f"The book of town {number} number {place} is red." for place in range(6)]
-        texts[1] = f"The book of town {number} was written by {name}."
-        passages = [
-            {
-                "id": f"p{number}-{place}",
-                "title": f"Town {number}",
-                "text": text,
-                "is_gold": place == 1,
-                "score": 9 - place,
-            }
-            for place, text in enumerate(texts)
-        ]
-        if number == 0:
-            passages[3]["is_gold"] = True
-        rows.append(
-            {
-                "id": f"q{number}",
-                "question": f"Who wrote the book of town {number}?",
-                "answers": [name],
-                "split": "test",
-                "passages": passages,
-            }
-        )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
 
 @pytest.fixture(scope="module")
 def own_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
     """A recipe over own questions, built."""
-    from rag_ft.cli import main
-
-    folder = tmp_path_factory.mktemp("own")
-    source = {"kind": "jsonl", "path": str(questions(folder / "questions.jsonl"))}
-    recipe = {
-        "name": "own",
-        "runs_dir": str(folder / "runs"),
-        "data": {"sources": {"mine": source}},
-        "model": {"weights": str(tiny_weights), "dtype": "float32"},
-        "evaluation": {"max_new_tokens": 3, "resamples": 100},
-    }
-    path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    assert main(["build", str(path)]) == 0
-    return path
-
-
-def prompts_asked(out: str) -> int:
-    return sum(int(line.split(": ")[1].split()[0]) for line in out.splitlines() if " prompts for " in line)
+    return built(tmp_path_factory.mktemp("own"), tiny_weights)
 
 
 def test_the_robust_suite_runs_on_a_base_model_and_a_file_of_questions(own_recipe: Path, run_verb: Verb) -> None:
