@@ -116,6 +116,24 @@ def test_an_engine_writes_what_plain_greedy_decoding_writes(model: Any, engine: 
     assert min(len(answer.ids) for answer in stopped.values()) < 6
 
 
+@pytest.mark.parametrize("engine", [SeparateEngine, TreeEngine])
+def test_attention_sinks_take_their_weight(engine: Any) -> None:
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8, "vocab_size": 480}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1}
+    config = GptOssConfig(**sizes, **heads, sliding_window=512, initializer_range=0.5, max_position_embeddings=512)
+    sinking = GptOssForCausalLM(config).eval()
+    for layer in sinking.model.layers:
+        layer.self_attn.sinks.data.fill_(4.0)  # without them the answers are others
+    groups = sweep_groups([[(1, "concatenate", 0), (5, "reorder", 1)], [(3, "concatenate", 1)]])
+    assert allows_trees(config, 200)
+    found = answers(engine(sinking, frozenset({469}), 8, 2), groups)
+    for request in (request for group in groups for request in group):
+        assert found[request.key].ids == by_hand(sinking, request, 8, frozenset({469}))[0]
+
+
 def test_equal_prompts_are_computed_once_and_answered_each(model: Any) -> None:
     model.set_attn_implementation("sdpa")
     same = sweep_groups([[(2, "concatenate", 0)] * 3])

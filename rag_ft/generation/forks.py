@@ -124,12 +124,14 @@ def forked(
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend from `query` [rows, heads, forks, size] to the prompt's slots and to the fork's own tokens.
 
     `attention_mask` [rows, 1, forks, slots], additive, says which of the prompt's slots a fork sees; it sees all its
-    own tokens. Returns [rows, forks, heads, size], as transformers' attention functions do.
+    own tokens. `s_aux` [heads] are attention sinks, scores that take weight and give nothing (GPT-OSS). Returns [rows,
+    forks, heads, size], as transformers' attention functions do.
     """
     forks, size = query.shape[2:]
     query = query * (scaling if scaling is not None else size**-0.5)
@@ -140,9 +142,12 @@ def forked(
     scores = torch.cat([earlier.unflatten(2, (forks, -1)), own], dim=-1)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    slots = attention_mask.shape[-1]
+    slots, seen = attention_mask.shape[-1], scores.shape[-1]
     scores[..., :slots] += attention_mask[:, :, :, None]
+    if s_aux is not None:
+        sinks = s_aux.to(scores.dtype).view(1, scores.shape[1], 1, -1, 1).expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, sinks], dim=-1)
     weights = scores.softmax(dim=-1).to(value.prompt.dtype)
     mixed = weights[..., :slots].flatten(2, 3) @ value.prompt
-    output = mixed.unflatten(2, (forks, -1)) + weights[..., slots:] @ value.written
+    output = mixed.unflatten(2, (forks, -1)) + weights[..., slots:seen] @ value.written
     return output.permute(0, 2, 1, 3, 4).flatten(2, 3), None
