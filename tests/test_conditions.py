@@ -11,7 +11,7 @@ from data_builders.files import seeded
 from data_builders.records import Pool, PoolPassage, Retrieved
 from rag_ft.evaluation.conditions import Condition, axes_of
 from rag_ft.evaluation.contexts import Composed, Surroundings, compose
-from rag_ft.evaluation.counterfactual import Plants, altered, original_id, shape_of
+from rag_ft.evaluation.counterfactual import NO_PLANT, Plants, altered, original_id, shape_of
 from rag_ft.evaluation.grid import Omission, grouped_by_hops, points
 from rag_ft.evaluation.settings import EvaluationSettings, SweepSettings, SystemSettings
 from rag_ft.report.findings import axes_of as report_axes
@@ -134,6 +134,11 @@ def test_why_a_question_has_no_counterfactual_is_told() -> None:
     silent = replace(asked, passages=(replace(asked.passages[0], text="She wrote it."), *asked.passages[1:]))
     assert "in so many words" in str(compose(silent, Condition("counterfactual", 1), around))
     assert "names no gold passage" in str(compose(pool("ab"), Condition("counterfactual", 1), around))
+    verdict = replace(silent, answers=("no",), passages=(replace(asked.passages[0], text="There is no sea."),))
+    verdicts = Surroundings(plants=Plants.of([verdict, replace(pool("a", name="o"), answers=("yes",))]))
+    assert "there is none, or yes or no" in str(compose(verdict, Condition("counterfactual", 1), verdicts))
+    unanswerable = replace(asked, answers=())
+    assert "there is none, or yes or no" in str(compose(unanswerable, Condition("counterfactual", 1), around))
 
 
 def test_the_longest_mention_is_replaced_and_other_words_are_left() -> None:
@@ -158,11 +163,22 @@ def test_a_title_that_states_the_answer_states_the_planted_one_too() -> None:
     assert "in other words" in str(compose(spelt, Condition("counterfactual", 2), around))
 
 
+def test_a_question_with_a_counterfactual_at_one_count_has_it_at_every_larger_one() -> None:
+    asked, around = counterfactual()
+    spelt = PoolPassage("h", "", "It was Ada-Byron.", True, True, "bm25", 2, 0.5)
+    both = replace(asked, passages=(asked.passages[0], spelt))
+    found = [compose(both, Condition("counterfactual", count), around) for count in (1, 2)]
+    assert [str(one) for one in found] == ["a gold passage states an accepted answer in other words, too"] * 2
+    silent = replace(asked, passages=(replace(asked.passages[0], id="h", title="", text="She did."), asked.passages[0]))
+    again = [compose(silent, Condition("counterfactual", count), around) for count in (1, 2)]
+    assert [isinstance(one, Composed) for one in again] == [False, True]
+
+
 def test_what_has_no_word_is_not_planted() -> None:
     asked, _ = counterfactual()
     dot = replace(asked, answers=(".",), passages=(replace(asked.passages[0], title="", text="It is . there"),))
     around = Surroundings(plants=Plants.of([dot, replace(pool("a", name="o"), answers=("?",))]))
-    assert "of like shape" in str(compose(dot, Condition("counterfactual", 1), around))
+    assert around.plants.plant(dot, 0) == NO_PLANT
 
 
 def test_a_variant_is_read_back_whatever_its_retriever_is_called() -> None:

@@ -176,16 +176,24 @@ def random_passages(pool: Pool, count: int, around: Surroundings) -> Passages:
 
 
 def _counterfactual(pool: Pool, condition: Condition, around: Surroundings) -> Composed | str:
-    """Compose as with gold kept, among passages without an answer; then the gold states another one."""
-    gold = _gold(pool)[: condition.passages]
-    planted = around.plants.plant(pool, around.seed) if gold else NO_PLANT
+    """Compose as with gold kept, among passages without an answer; then the gold states another one.
+
+    All gold passages are looked at, shown or not: a question that has this at one count has it at every larger one.
+    """
+    gold, matcher = _gold(pool), AnswerMatcher.of(pool.answers, "")
+    if not gold:
+        return "the pool names no gold passage"
+    if matcher.is_empty:
+        return "no passage could state its accepted answers (there is none, or yes or no)"
+    planted = around.plants.plant(pool, around.seed)
     if planted is NO_PLANT:
-        return "no answer of another question is of like shape" if gold else "the pool names no gold passage"
+        return "no answer of another question is of like shape"
     changed = {passage.id: altered(passage, pool.answers, planted) for passage in gold}
+    if any(matcher.bears(joined(f"{one.title}\n{one.text}")) for one in changed.values()):
+        return "a gold passage states an accepted answer in other words, too"
+    gold = gold[: condition.passages]
     if all(changed[passage.id].text == passage.text for passage in gold):
         return "no gold passage states an accepted answer in so many words"
-    if any(AnswerMatcher.of(pool.answers, "").bears(joined(f"{one.title}\n{one.text}")) for one in changed.values()):
-        return "a gold passage states an accepted answer in other words, too"
     chosen = _merged(pool, gold, _negatives(pool, condition, around), condition.passages)
     shown = _arranged([changed.get(one.id, one) for one in chosen], pool.id, condition, around.seed)
     return shown if isinstance(shown, str) else Composed(tuple(shown), planted)
