@@ -39,26 +39,26 @@ def write_questions(path: Path) -> Path:
     return path
 
 
-def write_recipe(folder: Path, weights: Path) -> Path:
-    """Write a recipe over own questions."""
+def write_recipe(folder: Path, weights: Path, **data: Any) -> Path:
+    """Write a recipe over own questions; `data` goes into that section."""
     source = {"kind": "jsonl", "path": str(write_questions(folder / "questions.jsonl"))}
     recipe = {
         "name": "own",
         "runs_dir": str(folder / "runs"),
-        "data": {"sources": {"mine": source}},
+        "data": {"sources": {"mine": source}, **data},
         "model": {"weights": str(weights), "dtype": "float32"},
-        "evaluation": {"max_new_tokens": 3, "resamples": 100},
+        "evaluation": {"passages": [1, 3], "max_new_tokens": 3, "resamples": 100},
     }
     path = folder / "own.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
 
 
-def built(folder: Path, weights: Path) -> Path:
+def built(folder: Path, weights: Path, **data: Any) -> Path:
     """Write the recipe and build its data."""
     from rag_ft.cli import main
 
-    path = write_recipe(folder, weights)
+    path = write_recipe(folder, weights, **data)
     assert main(["build", str(path)]) == 0
     return path
 

@@ -15,12 +15,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_model import copied_run, tiny_settings
 
-from data_builders.files import seeded
+from data_builders.files import content_hash, file_hash, seeded
 from data_builders.paths import data_paths
 from data_builders.records import Pool, PoolPassage
 from data_builders.tables import read_pools
 from rag_ft.evaluation.grid import chosen_pools, points, recall_rows, sweep_context
 from rag_ft.evaluation.settings import EvaluationSettings
+from rag_ft.models.weights import resolve_weights
 
 Verb = Callable[..., tuple[int, str, str]]
 
@@ -296,3 +297,31 @@ def test_a_limit_stamps_the_scores_as_partial(
     code, out, _ = run_verb("evaluate", recipe)
     assert (code, generated(out)) == (0, 24)
     assert json.loads(scores.read_text())["partial"] is False
+
+
+def test_answers_from_before_there_were_variants_are_still_read(
+    evaluated: Path, tiny_weights: Path, tmp_path: Path, run_verb: Verb
+) -> None:
+    """Their fields, and the file's name by what decided an answer then."""
+    recipe = copied_run(tmp_path, tiny_weights, evaluated)
+    run = tmp_path / "runs" / "tiny"
+    found = next(one for one in read_pools(data_paths(run / "data").pools["test"]))
+    contract = json.loads((run / "adapter" / "prompt.json").read_text())
+    weights = resolve_weights(str(tiny_weights)).identity
+    hashes = [contract["prompt_hash"], contract["chat_template_hash"]]
+    pools_hash = file_hash(data_paths(run / "data").pools["test"])
+    fingerprint = content_hash([pools_hash, weights, None, *hashes, "float32", "auto", 4])
+    file = run / "evaluation" / "predictions" / f"base-{fingerprint}.jsonl"
+    file.write_text(
+        f'{{"fingerprint": "{fingerprint}"}}\n'
+        f'{{"question_id": "{found.id}", "group": "", "system": "base", "gold": "closed_book", "passages": 0, '
+        '"shown": [], "answerable": false, "answers": ["it"], "output": "it\\n", "answer": "it", "abstained": false, '
+        '"prompt_tokens": 40, "output_tokens": 2, "seconds": 0.5, "failure": null}\n'
+    )
+    code, out, err = run_verb("evaluate", recipe)
+    assert code == 0, err
+    assert generated(out) == 15  # of the base model; the tuned one has all its answers
+    rows = [json.loads(line) for line in (run / "evaluation" / "answers.jsonl").read_text().splitlines()]
+    [kept] = [row for row in rows if row["seconds"] == 0.5]
+    assert (kept["question_id"], kept["answer"], kept["variant"]) == (found.id, "it", "")
+    assert (kept["confidence"], kept["route"], kept["accuracy"]) == (None, "", 1)
