@@ -175,10 +175,18 @@ class Answers:
 
     def _take_over(self) -> None:
         """Copy answers to equal prompts: the same question over the same passages in the same order."""
-        known = {(row.question_id, row.shown): row for row in self.store.read() if row.failure is None}
-        pairs = ((known.get((point.pool.id, _ids(point))), point) for group in self.missing() for point in group)
+        weighs = partial(_weighed_by, self.job.strategy)
+        told = (row for row in self.store.read() if row.failure is None)
+        known = {(row.question_id, row.shown, weighs(row.variant)): row for row in told}
+        points = (point for group in self.missing() for point in group)
+        pairs = ((known.get((point.pool.id, _ids(point), weighs(point.variant))), point) for point in points)
         if copies := [_readdressed(row, point) for row, point in pairs if row]:
             self.store.append(copies)
+
+
+def _weighed_by(strategy: str, variant: str) -> str:
+    """Return whose scores weigh passages besides their pool's own; they decide nothing but a marginal answer."""
+    return axes_of(variant).get("retriever", "") if strategy in MARGINAL else ""
 
 
 def _answers_to(row: Prediction, point: Point) -> bool:
@@ -290,11 +298,11 @@ def _asks(points: Iterable[Point], strategy: str, asked: dict[str, list[Point]])
     asks: dict[tuple[str, ...], Ask] = {}
     groups: dict[tuple[str, ...], list[Ask]] = {}
     for point in points:
-        if _ids(point) not in asks:
-            ask = Ask("\x1f".join(map(str, point.key)), point.pool.question, point.shown)
-            asks[_ids(point)] = ask
-            groups.setdefault(_beginning(point, strategy), []).append(ask)
-        asked.setdefault(asks[_ids(point)].key, []).append(point)
+        prompt = (*_ids(point), _weighed_by(strategy, point.variant))
+        if prompt not in asks:
+            asks[prompt] = Ask("\x1f".join(map(str, point.key)), point.pool.question, point.shown)
+            groups.setdefault(_beginning(point, strategy), []).append(asks[prompt])
+        asked.setdefault(asks[prompt].key, []).append(point)
     return list(groups.values())
 
 
