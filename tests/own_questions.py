@@ -41,6 +41,7 @@ def write_questions(path: Path) -> Path:
 
 def write_recipe(folder: Path, weights: Path, **data: Any) -> Path:
     """Write a recipe over own questions; `data` goes into that section."""
+    folder.mkdir(parents=True, exist_ok=True)
     source = {"kind": "jsonl", "path": str(write_questions(folder / "questions.jsonl"))}
     recipe = {
         "name": "own",

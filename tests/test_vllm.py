@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from own_questions import built, prompts_asked, stored, told
 from tiny_model import tiny_tokenizer
 
 from data_builders.errors import RagFtError
@@ -22,6 +24,7 @@ from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.settings import PromptSettings
 
+Verb = Callable[..., tuple[int, str, str]]
 PACKAGE = {
     "__init__.py": """
 from dataclasses import dataclass
@@ -175,3 +178,24 @@ def test_the_least_rank_that_vllm_has_room_for(tmp_path: Path, rank: int, expect
 def test_adapters_that_vllm_does_not_take_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(RagFtError, match=r"evaluation\.engine=transformers"):
         adapter_rank(adapter(tmp_path / "a", **changes))
+
+
+def test_weights_are_loaded_once_for_all_that_is_asked_of_them(
+    stand_in: Any, tiny_weights: Path, tmp_path: Path, run_verb: Verb
+) -> None:
+    recipe = built(tmp_path / "own", tiny_weights)
+    systems = [
+        {"name": "base"},
+        {"name": "reasoned", "style": "reasoning"},
+        {"name": "routed", "strategy": "self_route", "self_route": {"passages": 1}},
+    ]
+    asked = told(systems=systems, engine="vllm", gold=["kept"], references=["closed_book"])
+    code, out, err = run_verb("evaluate", recipe, *asked, "--limit", 2)
+    assert code == 0, err
+    [loaded] = stand_in.made
+    rows = stored(recipe)
+    assert prompts_asked(out) == len(rows) == 16  # closed-book once for each style
+    assert {row["failure"] for row in rows} == {None}
+    assert loaded.told["max_model_len"] == max(row["prompt_tokens"] for row in rows if row["calls"] == 1) + 3
+    assert prompts_asked(run_verb("evaluate", recipe, *asked, "--limit", 2)[1]) == 0
+    assert len(stand_in.made) == 1
