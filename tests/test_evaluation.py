@@ -97,6 +97,7 @@ def test_recall_is_of_the_passages_shown_where_two_retrievers_take_turns() -> No
 
 def test_recall_counts_questions_whose_gold_is_all_found() -> None:
     pools = [pool("abc", gold="a"), pool("abc", gold="ac", group="two_hop"), pool("abc", missed="x")]
+    pools += [pool("abc", name="none"), pool("ab", name="nor", group="no_gold")]  # nothing could be found for them
     rows = {(row["group"], row["passages"]): row["recall"] for row in recall_rows(pools, (1, 3))}
     assert rows == {
         ("all", 1): 1 / 3,

@@ -144,9 +144,13 @@ def grouped_by_hops(pools: Sequence[Pool]) -> list[Pool]:
 
 
 def recall_rows(pools: Sequence[Pool], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the share of questions whose gold passages are all in the top k, by group and for all."""
-    groups: dict[str, list[Pool]] = {"all": list(pools)}
-    for pool in pools:
+    """Return the share of questions whose gold passages are all in the top k, by group and for all.
+
+    Questions that name no gold passage are left out, as in the quality report of the pools.
+    """
+    named = [pool for pool in pools if any(passage.is_gold for passage in pool.passages)]
+    groups: dict[str, list[Pool]] = {"all": named}
+    for pool in named:
         if pool.group:
             groups.setdefault(pool.group, []).append(pool)
     return [
@@ -160,4 +164,4 @@ def recall_rows(pools: Sequence[Pool], counts: Sequence[int]) -> list[dict[str, 
 def _recalled(pool: Pool, count: int) -> bool:
     top = {passage.id for passage in sweep_context(pool, count, "retrieved")}
     gold = {passage.id for passage in pool.passages if passage.is_gold}
-    return bool(gold) and gold <= top
+    return gold <= top
