@@ -73,7 +73,7 @@ def score_cases(
         baseline: the system the others are compared with; without it there are no differences.
         run_name: the name of the run.
         partial: only a part of the questions was asked.
-        recall: rows {group, passages, recall}: share of the questions with gold that have all of it in the top `passages`.
+        recall: rows {group, passages, recall}: share of the questions with gold that have all of it in the top so many.
         systems: as the recipe has them: they tell whose references serve several systems, what a router is held
             against, and the prices of endpoints. Without them every system stands for itself.
         clusters: question id -> key of what is drawn together, such as the document; None draws single questions.
