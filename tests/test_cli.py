@@ -184,6 +184,25 @@ class TestCheck:
         assert printed == sources
         assert "squad: {kind: squad, path: {train: a.json, test: [b.json, c d.json]}}" in out
 
+    @pytest.mark.parametrize(
+        ("told", "expected"),
+        [
+            ("questions=50", "50 questions, 1, 2, 5, 10 passages, gold kept and retrieved"),
+            ("suite=robust", "all test questions, suite robust"),
+            (
+                "sweeps=[{position: [0, 1]}, {gold: [absent]}, {passages: [5], noise: [0.2], negatives: [random]}]",
+                "all test questions, 1, 2, 5, 10 passages, gold kept and retrieved; also position, absent, noise, "
+                "negatives",
+            ),
+            ("sweeps=[{passages: [7]}]", "passages, gold kept and retrieved; also other counts"),
+        ],
+    )
+    def test_what_is_evaluated_takes_one_line(self, recipe, call, told, expected):
+        code, out, _ = call("check", recipe, f"evaluation.{told}")
+        assert code == 0
+        [line] = [line for line in out.splitlines() if line.startswith("evaluation")]
+        assert line.endswith(expected)
+
     def test_the_resolved_recipe_is_yaml_that_loads_to_the_same(self, recipe, call):
         code, out, _ = call("check", recipe, "seed=5", "--resolved")
         assert code == 0

@@ -143,3 +143,28 @@ def test_a_judge_is_asked_once_for_each_answer_and_its_verdicts_are_kept(
         assert len(server.bodies) == before
         assert (evaluation_of(recipe) / "scores.json").read_bytes() == scores
     assert KEY not in (evaluation_of(recipe) / "verdicts.jsonl").read_text() + out + err
+
+
+def test_gold_that_a_routed_answer_has_not_seen_need_not_be_cited(recipe: Path, run_verb: Verb) -> None:
+    """The first question has two gold passages; the first try shows one of them."""
+
+    def reply(messages: Any, body: Any) -> Reply:
+        if town(messages) and "[2]" not in messages[-1]["content"]:
+            return Reply("Answer: The passages do not say.")
+        cited = next(line for line in messages[-1]["content"].splitlines() if line.startswith("["))[:3]
+        return Reply(f"{cited} It says who wrote it.\nAnswer: {NAMES[town(messages)]}")
+
+    with serving(Server(reply)) as server:
+        routed = system(server, style="reasoning", strategy="self_route", self_route={"passages": 1})
+        asked = told(systems=[routed], passages=[1, 2], gold=["kept"], references=[])
+        assert run_verb("evaluate", recipe, *asked)[0] == 0
+    rows = {row["question_id"]: row for row in answers_of(recipe) if row["passages"] == 2}
+    assert (rows["q0"]["route"], rows["q0"]["answerable"]) == ("few", True)
+    kept = {row["question_id"]: row["shown"] for row in stored(recipe) if row["passages"] == 2}
+    for name, row in rows.items():
+        gold = {f"p{name[1:]}-1", *(["p0-3"] if name == "q0" else [])}
+        seen = kept[name][:1] if row["route"] == "few" else kept[name]
+        expected = None if not gold & set(seen) else len(gold & {seen[0]}) / len(gold & set(seen))
+        assert row["citation_recall"] == expected, name
+    assert rows["q0"]["citation_recall"] == 1
+    assert {row["route"] for row in rows.values()} == {"few", "all"}

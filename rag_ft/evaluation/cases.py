@@ -17,7 +17,7 @@ class Case:
     Attributes:
         prediction: as it is stored.
         parsed: its output taken apart, in the style it was asked for.
-        shown: the passages in the order shown; citations [n] count them from 1.
+        shown: the passages of the prompt that was answered, in their order; citations [n] count them from 1.
         style: the style it was asked for; `answer` wherever no passage was shown.
         apart: each passage had a prompt of its own, in which it was [1]: numbers name none of those shown.
         measured: metrics that a model had to be asked for, by name; without a metric that was not, or does not apply.

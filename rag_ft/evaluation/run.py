@@ -191,7 +191,9 @@ def _case(job: Job, point: Point, row: Prediction) -> Case:
     settings = job.prompt_of(point)
     parsed = parse_output(row.output, settings)
     row = replace(row, **reading(parsed, row.failure))
-    return Case(row, parsed, point.shown, settings.style, apart=job.strategy in MARGINAL)
+    # an answer from few passages has seen no others
+    shown = point.shown[: job.system.self_route.passages] if row.route == "few" else point.shown
+    return Case(row, parsed, shown, settings.style, apart=job.strategy in MARGINAL)
 
 
 def _asked_of_models(setup: _Setup, cases: list[Case]) -> list[Case]:
