@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,11 @@ def main() -> None:
         watched = validation_rows(Path(folder), held_out)
         numbers["untrained: loss"] = round(loss_over(watched, recipe(Path(folder), "separate", 1, steps), None), 4)
         for way in WAYS:
-            found = [trained(Path(folder), way, seed, steps, watched) for seed in SEEDS]
-            losses = [loss for loss, _ in found]
+            losses = [trained(Path(folder), way, seed, steps, watched) for seed in SEEDS]
             numbers |= {
                 f"{way}: loss of each seed": [round(loss, 4) for loss in losses],
                 f"{way}: mean loss": round(statistics.mean(losses), 4),
                 f"{way}: standard deviation": round(statistics.stdev(losses), 4),
-                f"{way}: seconds of training": round(sum(seconds for _, seconds in found), 1),
             }
     gap = numbers["shared: mean loss"] - numbers["separate: mean loss"]
     numbers["difference of the means"] = round(gap, 4)
@@ -99,15 +96,13 @@ def encoder(told: Recipe) -> Encoder:
     return Encoder(load_tokenizer(told.model, weights), told.model.prompt, told.model.chat_template_kwargs)
 
 
-def trained(folder: Path, way: str, seed: int, steps: int, watched: list[TokenRow]) -> tuple[float, float]:
-    """Train one way; return the validation loss and the seconds."""
+def trained(folder: Path, way: str, seed: int, steps: int, watched: list[TokenRow]) -> float:
+    """Train one way; return the validation loss."""
     told = recipe(folder, way, seed, steps)
     run = open_run(told)
     build_data(told.data, told.seed, run.data, report=lambda line: None)
-    began = time.perf_counter()
     train(told, run, print)
-    seconds = time.perf_counter() - began
-    return loss_over(watched, told, run.adapter), seconds
+    return loss_over(watched, told, run.adapter)
 
 
 def loss_over(rows: list[TokenRow], told: Recipe, adapter: Path | None) -> float:
