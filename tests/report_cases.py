@@ -11,9 +11,11 @@ from data_builders.files import write_json
 from data_builders.records import Pool, PoolPassage
 from rag_ft.evaluation.answers import write_answers
 from rag_ft.evaluation.cases import Case
+from rag_ft.evaluation.cells import Sampling
 from rag_ft.evaluation.predictions import Prediction
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.evaluation.settings import SystemSettings
+from rag_ft.evaluation.statistics import Bootstrap
 from rag_ft.prompting.parse import Parsed
 
 COUNTS = (1, 2, 5)
@@ -144,9 +146,7 @@ def _scored(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return score_cases(
         cases(rows),
-        confidence=0.95,
-        resamples=200,
-        seed=1,
+        Sampling(Bootstrap(0.95, 200, 1)),
         run_name=run_name,
         partial=partial,
         recall=recall(),

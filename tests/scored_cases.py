@@ -8,7 +8,9 @@ from typing import Any
 
 from rag_ft.evaluation.answers import as_stored
 from rag_ft.evaluation.cases import Case
+from rag_ft.evaluation.cells import Sampling
 from rag_ft.evaluation.predictions import Prediction
+from rag_ft.evaluation.statistics import Bootstrap
 
 
 def prediction(question="q1", system="base", passages=1, answer="Paris", **changes) -> Prediction:
@@ -51,3 +53,14 @@ def find(rows: Iterable[dict[str, Any]], **keys) -> dict[str, Any]:
     """Return the one row that holds all keys."""
     [row] = [row for row in rows if all(row[key] == value for key, value in keys.items())]
     return row
+
+
+def sampling(*, clusters=None, **bootstrap):
+    """How intervals are made in a test, where it says nothing else."""
+    return Sampling(Bootstrap(**{"confidence": 0.95, "resamples": 500, "seed": 0, **bootstrap}), clusters)
+
+
+def split_options(changes):
+    """Return what of a test's options is about sampling, and the rest."""
+    names = ("confidence", "resamples", "seed", "interval", "clusters")
+    return {k: v for k, v in changes.items() if k in names}, {k: v for k, v in changes.items() if k not in names}

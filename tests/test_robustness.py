@@ -8,12 +8,12 @@ import pytest
 from rag_ft.evaluation.robustness import MEASURES
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.evaluation.settings import EndpointSettings, SystemSettings
-from tests.scored_cases import cases_of, find, prediction, sweep
+from tests.scored_cases import cases_of, find, prediction, sampling, split_options, sweep
 
 
 def score(rows, **changes):
-    options = {"confidence": 0.95, "resamples": 1000, "seed": 0, "run_name": "try", "partial": False}
-    return score_cases(cases_of(rows), **{**options, **changes})[0]
+    drawn, told = split_options({"resamples": 1000, "run_name": "try", "partial": False, **changes})
+    return score_cases(cases_of(rows), sampling(**drawn), **told)[0]
 
 
 def summary(rows, system="base", gold="kept", group="all", **options):

@@ -14,12 +14,12 @@ from rag_ft.evaluation.metrics import METRICS
 from rag_ft.evaluation.predictions import PredictionStore
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.report.terminal import terminal_table
-from tests.scored_cases import cases_of, find, prediction, sweep
+from tests.scored_cases import cases_of, find, prediction, sampling, split_options, sweep
 
 
 def score(rows, **changes):
-    options = {"confidence": 0.95, "resamples": 500, "seed": 0, "run_name": "try", "partial": False}
-    return score_cases(cases_of(rows), **{**options, **changes})[0]
+    drawn, told = split_options({"resamples": 500, "run_name": "try", "partial": False, **changes})
+    return score_cases(cases_of(rows), sampling(**drawn), **told)[0]
 
 
 # The store
@@ -345,7 +345,7 @@ def test_every_answer_has_a_row_with_every_metric(tmp_path):
         prediction("q2", answer=None, abstained=True, variant="noise=0.5", gold="retrieved", answerable=False),
         prediction("q3", answer=None, failure="time-out", gold="absent"),
     ]
-    _, answers = score_cases(cases_of(rows), confidence=0.95, resamples=100, seed=0, run_name="try", partial=False)
+    _, answers = score_cases(cases_of(rows), sampling(resamples=100), run_name="try", partial=False)
     write_answers(tmp_path / "evaluation" / "answers.jsonl", answers)
     lines = (tmp_path / "evaluation" / "answers.jsonl").read_text(encoding="utf-8").split("\n")
     first, second, third = map(json.loads, lines[:-1])

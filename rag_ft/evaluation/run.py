@@ -16,12 +16,13 @@ from data_builders.tables import read_pools, read_questions
 from rag_ft.evaluation.answers import write_answers
 from rag_ft.evaluation.asking import Answers, Job, ask_all, jobs, reading
 from rag_ft.evaluation.cases import Case
+from rag_ft.evaluation.cells import Sampling
 from rag_ft.evaluation.conditions import REFERENCES, conditions
 from rag_ft.evaluation.grid import Omission, Point, chosen_pools, grouped_by_hops, points, recall_rows, takes
 from rag_ft.evaluation.predictions import Prediction
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
-from rag_ft.evaluation.statistics import detectable_difference
+from rag_ft.evaluation.statistics import Bootstrap, detectable_difference
 from rag_ft.evaluation.suites import suited
 from rag_ft.evaluation.surroundings import offer_of, surroundings_of
 from rag_ft.evaluation.systems import Source, find_sources, origin_of
@@ -235,10 +236,7 @@ def _scored(setup: _Setup, cases: Sequence[Case], *, limited: bool) -> tuple[dic
     settings, recipe = setup.settings, setup.recipe
     scores, rows = score_cases(
         cases,
-        confidence=settings.confidence,
-        resamples=settings.resamples,
-        seed=recipe.seed,
-        interval=settings.interval,
+        Sampling(Bootstrap(settings.confidence, settings.resamples, recipe.seed, settings.interval)),
         baseline=settings.systems[0].name,
         run_name=recipe.name,
         partial=limited,

@@ -2,12 +2,37 @@
 
 A cell is a system under a condition. Within a mode (gold and variant) and group, all cells are scored on the same
 questions, those every cell has answered, so that a run that was killed still compares like with like.
+
+An ESTIMATE is {mean, low, high, n}, n the number of questions it is a mean over, or null where there is none. A
+PLACE is gold, variant ("" in the main sweep), group ("all" and each named group) and, in cells and differences,
+passages. Shares go from 0 to 1. The keys of scores.json:
+
+- run, partial, confidence, interval, resamples, metric ("accuracy"), baseline: as given.
+- questions: {group: number of questions}.
+- recall: as given.
+- detectable: {n, power, difference}: the smallest difference in accuracy that so many questions show.
+- cells: rows of system, PLACE, n, answerable (a count), an ESTIMATE for each of METRICS, abstention (the fields of
+  metrics.Abstention), failures (a count), and means per answer: prompt_tokens, output_tokens, seconds, calls, cost
+  (null without prices).
+- differences: rows of system, baseline, PLACE, accuracy (an ESTIMATE of system minus baseline), wins, losses, ties
+  (counts of questions), p (exact McNemar), p_holm (corrected over all rows of group "all"; null elsewhere).
+- drops: rows of system, PLACE, n, best_passages, largest_passages, accuracy (an ESTIMATE), minus_baseline
+  (an ESTIMATE or null). Gold modes kept and retrieved only, as in retention and robustness.
+- retention: rows of system, PLACE, n, ratio (null where accuracy at the smallest count is 0).
+- robustness: rows of system, group, gold, and an ESTIMATE for each of robustness.MEASURES: auc, drop_from_peak,
+  retention, distraction_rate, position_spread, position_middle_drop, net_harm, consistency, noise_drop.
+- curves: rows of system, gold, passages, group ("all"), variant (""), points ([[coverage, accuracy], ...], coverage
+  ascending), aurc; none for a cell whose engine told no confidence.
+- routing: rows of system, gold, passages, variant, n, answerable_share, token_share, accuracy, few_accuracy,
+  all_accuracy, right_to_answer, right_to_route, confusion {few_right, few_wrong, all_right, all_wrong} (counts).
+  token_share, all_accuracy and right_to_answer are null where no system of the same kind is shown all passages;
+  right_to_answer is also null where nothing was answered from few, right_to_route where nothing was routed on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from data_builders.errors import RagFtError
 from rag_ft.evaluation.answers import HEADLINE, Point, Scored, answer_row, point_of, prices_of, scored
@@ -17,7 +42,7 @@ from rag_ft.evaluation.robustness import Field, kin_of, robustness_rows
 from rag_ft.evaluation.routing import routing_rows, showing_all
 from rag_ft.evaluation.selective import curves
 from rag_ft.evaluation.settings import SystemSettings
-from rag_ft.evaluation.statistics import Bootstrap, detectable_difference, holm
+from rag_ft.evaluation.statistics import detectable_difference, holm
 
 EVERYONE = "all"
 POWER = 0.8
@@ -25,78 +50,47 @@ POWER = 0.8
 
 def score_cases(
     cases: Sequence[Case],
+    sampling: Sampling,
     *,
-    confidence: float,
-    resamples: int,
-    seed: int,
-    interval: Literal["percentile", "bca"] = "percentile",
     baseline: str = "base",
     run_name: str,
     partial: bool,
     recall: Sequence[Mapping[str, Any]] = (),
     systems: Sequence[SystemSettings] = (),
-    clusters: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Score cases into the plain dictionary that scores.json holds, and the rows of answers.jsonl (see answer_row).
 
-    An ESTIMATE is {mean, low, high, n}, n the number of questions it is a mean over, or null where there is none. A
-    PLACE is gold, variant ("" in the main sweep), group ("all" and each named group) and, in cells and differences,
-    passages. Shares go from 0 to 1. The keys of scores.json:
-
-    - run, partial, confidence, interval, resamples, metric ("accuracy"), baseline: as given.
-    - questions: {group: number of questions}.
-    - recall: as given.
-    - detectable: {n, power, difference}: the smallest difference in accuracy that so many questions show.
-    - cells: rows of system, PLACE, n, answerable (a count), an ESTIMATE for each of METRICS, abstention (the fields of
-      metrics.Abstention), failures (a count), and means per answer: prompt_tokens, output_tokens, seconds, calls, cost
-      (null without prices).
-    - differences: rows of system, baseline, PLACE, accuracy (an ESTIMATE of system minus baseline), wins, losses, ties
-      (counts of questions), p (exact McNemar), p_holm (corrected over all rows of group "all"; null elsewhere).
-    - drops: rows of system, PLACE, n, best_passages, largest_passages, accuracy (an ESTIMATE), minus_baseline
-      (an ESTIMATE or null). Gold modes kept and retrieved only, as in retention and robustness.
-    - retention: rows of system, PLACE, n, ratio (null where accuracy at the smallest count is 0).
-    - robustness: rows of system, group, gold, and an ESTIMATE for each of robustness.MEASURES: auc, drop_from_peak,
-      retention, distraction_rate, position_spread, position_middle_drop, net_harm, consistency, noise_drop.
-    - curves: rows of system, gold, passages, group ("all"), variant (""), points ([[coverage, accuracy], ...], coverage
-      ascending), aurc; none for a cell whose engine told no confidence.
-    - routing: rows of system, gold, passages, variant, n, answerable_share, token_share, accuracy, few_accuracy,
-      all_accuracy, right_to_answer, right_to_route, confusion {few_right, few_wrong, all_right, all_wrong} (counts).
-      token_share, all_accuracy and right_to_answer are null where no system of the same kind is shown all passages;
-      right_to_answer is also null where nothing was answered from few, right_to_route where nothing was routed on.
+    The module's docstring has the keys of scores.json.
 
     Args:
         cases: in any order of questions; systems are listed in order of first appearance.
-        confidence: level of the intervals.
-        resamples: bootstrap resamples.
-        seed: of the bootstrap; the same seed gives the same scores.
-        interval: how intervals are read off the resamples.
+        sampling: how intervals are made, and which questions are drawn together; the same seed gives the same scores.
         baseline: the system the others are compared with; without it there are no differences.
         run_name: the name of the run.
         partial: only a part of the questions was asked.
         recall: rows {group, passages, recall}: share of the questions with gold that have all of it in the top so many.
         systems: as the recipe has them: they tell whose references serve several systems, what a router is held
             against, and the prices of endpoints. Without them every system stands for itself.
-        clusters: question id -> key of what is drawn together, such as the document; None draws single questions.
 
     Raises:
         RagFtError: there are no cases, one stands there twice, or no question is common to all cells of a mode.
     """
     _check(cases)
-    sampling = Sampling(Bootstrap(confidence, resamples, seed, interval), clusters)
+    bootstrap = sampling.bootstrap
     prices = prices_of(systems)
     answers = [scored(case, prices.get(case.prediction.system)) for case in cases]
     points, groups = _points(answers), _questions_by_group(cases)
     scores: dict[str, Any] = {
         "run": run_name,
         "partial": partial,
-        "confidence": confidence,
-        "interval": interval,
-        "resamples": resamples,
+        "confidence": bootstrap.confidence,
+        "interval": bootstrap.interval,
+        "resamples": bootstrap.resamples,
         "metric": HEADLINE,
         "baseline": baseline,
         "questions": {group: len(ids) for group, ids in groups.items()},
         "recall": [dict(row) for row in recall],
-        "detectable": _detectable(len(groups[EVERYONE]), confidence),
+        "detectable": _detectable(len(groups[EVERYONE]), bootstrap.confidence),
         **_tables(points, groups, baseline, sampling),
         "robustness": robustness_rows(Field(points, kin_of(systems)), groups, sampling),
         "curves": curves(points),
