@@ -12,7 +12,7 @@ from data_builders.records import Pool, PoolPassage, Retrieved
 from rag_ft.evaluation.conditions import Condition, axes_of
 from rag_ft.evaluation.contexts import Composed, Surroundings, compose
 from rag_ft.evaluation.counterfactual import NO_PLANT, Plants, altered, original_id, shape_of
-from rag_ft.evaluation.grid import Omission, grouped_by_hops, points
+from rag_ft.evaluation.grid import Omission, grouped_by_hops, grouped_by_source, points
 from rag_ft.evaluation.settings import EvaluationSettings, SweepSettings, SystemSettings
 from rag_ft.report.findings import axes_of as report_axes
 
@@ -211,3 +211,9 @@ def test_questions_that_need_several_passages_are_a_group_where_the_data_name_no
     pools = [pool("abc", gold="a"), pool("abc", gold="ab", name="r")]
     assert [one.group for one in grouped_by_hops(pools)] == ["one_gold", "several_gold"]
     assert [one.group for one in grouped_by_hops(pools[:1])] == [""]
+
+
+def test_data_sets_are_groups_where_there_are_several() -> None:
+    pools = [pool("q1"), replace(pool("q2"), source="squad"), replace(pool("q3"), group="hard")]
+    assert [one.group for one in grouped_by_source(pools)] == [pools[0].source, "squad", "hard"]
+    assert [one.group for one in grouped_by_source(pools[:1])] == [""]

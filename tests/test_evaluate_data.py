@@ -74,6 +74,19 @@ def searched(recipe: Path) -> list[Path]:
     return data_paths(recipe.parent / "runs" / "own" / "data").searched("test")
 
 
+def test_questions_of_a_document_are_drawn_together(recipe: Path, run_verb: Verb) -> None:
+    code, out, err = run_verb("evaluate", recipe, *told(resample="document"))
+    assert code == 0, err
+    assert "evaluate: 3 documents are few to draw from" in out
+    assert {row["question_id"]: row["document"] for row in answers_of(recipe)} == {
+        "q0": "Annals",
+        "q1": "Book",
+        "q2": "c1",
+    }
+    scores = json.loads((recipe.parent / "runs" / "own" / "evaluation" / "scores.json").read_text())
+    assert scores["resample"] == "document"
+
+
 def test_a_retrievers_own_ranking_is_shown(recipe: Path, run_verb: Verb) -> None:
     sweeps = [{"passages": [2], "gold": ["retrieved", "kept"], "retriever": ["theirs", "bm25"]}]
     wanted = told(passages=[2], gold=["kept"], references=[], sweeps=sweeps)

@@ -192,6 +192,7 @@ def test_thoughts_are_no_answer(output: str, answer: str | None) -> None:
     [
         ("The passages do not say. The passages do not say. The passages do not say.", True),
         ("The passages do not say. The passages do not say. But it was Berin.", False),
+        ("The passages do not say. Paris.", False),
         ("The passages do not say.", True),
         ("the passages do not say", True),
         ('"The passages do not say."', True),

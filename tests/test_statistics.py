@@ -16,6 +16,7 @@ from rag_ft.evaluation.statistics import (
     mcnemar,
     paired_difference,
     resample,
+    sign_flip,
 )
 
 
@@ -235,6 +236,19 @@ def test_single_questions_as_clusters_change_nothing():
 
 
 # Tests of pairs
+
+
+def test_flips_of_single_questions_are_mcnemars_test():
+    gains = [1.0] * 9 + [-1.0] * 2 + [0.0] * 9
+    alone = [str(number) for number in range(20)]
+    assert sign_flip(gains, alone, Bootstrap(resamples=20_000)) == pytest.approx(mcnemar(9, 2), abs=0.01)
+
+
+def test_flips_of_documents_count_documents():
+    # Eight gains of one document are one throw of a coin, of which half go either way.
+    assert sign_flip([1.0] * 8, ["a"] * 8, Bootstrap(resamples=500)) == 1
+    # Two documents: both the same way in half of the throws, whatever the questions.
+    assert sign_flip([1.0] * 8, list("aaaabbbb"), Bootstrap(resamples=20_000)) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -84,12 +84,13 @@ def prices_of(systems: Iterable[SystemSettings]) -> dict[str, Price]:
     return found
 
 
-def answer_row(answer: Scored) -> dict[str, Any]:
+def answer_row(answer: Scored, document: str | None = None) -> dict[str, Any]:
     """Return a row of answers.jsonl.
 
     question_id, group, system, gold, passages, variant, answerable, abstained, failure, confidence, route,
-    prompt_tokens, output_tokens, seconds, answer (as parsed; null where there is none), cost (null without prices),
-    then every metric of METRICS, null where it does not apply.
+    prompt_tokens, output_tokens, seconds, calls, answer (as parsed; null where there is none), cost (null without
+    prices), document (whose questions are drawn together; null where single questions are), then every metric of
+    METRICS, null where it does not apply.
     """
     row, parsed = answer.case.prediction, answer.case.parsed
     return {
@@ -107,8 +108,10 @@ def answer_row(answer: Scored) -> dict[str, Any]:
         "prompt_tokens": row.prompt_tokens,
         "output_tokens": row.output_tokens,
         "seconds": row.seconds,
+        "calls": row.calls,
         "answer": parsed.answer,
         "cost": answer.cost,
+        "document": document,
         **{name: None if value is None else round(value, 6) for name, value in answer.values.items()},
     }
 

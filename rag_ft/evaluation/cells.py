@@ -10,7 +10,7 @@ import numpy as np
 
 from rag_ft.evaluation.answers import HEADLINE, Point, Scored, column
 from rag_ft.evaluation.metrics import abstention
-from rag_ft.evaluation.statistics import Bootstrap, Interval, ResampledMeans, mcnemar, resample
+from rag_ft.evaluation.statistics import Bootstrap, Interval, ResampledMeans, mcnemar, resample, sign_flip
 
 SWEEP_MODES = ("kept", "retrieved")
 """Gold modes in which accuracy is meant to hold as passages are added."""
@@ -27,8 +27,20 @@ class Sampling:
 
     def resample(self, columns: Sequence[Sequence[float]], ids: Sequence[str]) -> ResampledMeans:
         """Resample columns that hold one number for each of the questions `ids`."""
-        clusters = None if self.clusters is None else [self.clusters.get(id_, id_) for id_ in ids]
-        return resample(np.column_stack(columns), self.bootstrap, clusters)
+        return resample(np.column_stack(columns), self.bootstrap, self._of(ids))
+
+    def tally(self, gains: Sequence[float], ids: Sequence[str]) -> dict[str, Any]:
+        """Count wins, losses and ties of what a system gains on each of the questions `ids`, and test them.
+
+        McNemar's exact test; where questions are drawn in clusters, random flips of whole clusters.
+        """
+        wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+        clusters = self._of(ids)
+        p = mcnemar(wins, losses) if clusters is None else sign_flip(gains, clusters, self.bootstrap)
+        return {"wins": wins, "losses": losses, "ties": len(gains) - wins - losses, "p": float(f"{p:.6g}")}
+
+    def _of(self, ids: Sequence[str]) -> list[str] | None:
+        return None if self.clusters is None else [self.clusters.get(id_, id_) for id_ in ids]
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class Mode:
     rows: Mapping[Point, Sequence[Scored]]
     metrics: Sequence[str]
     resampled: ResampledMeans
+    sampling: Sampling
 
     def column(self, point: Point, metric: str = HEADLINE) -> int:
         """Return the column of a cell's metric."""
@@ -62,7 +75,7 @@ def mode_of(points: Points, group: str, ids: Sequence[str], sampling: Sampling) 
     metrics = list(answers[0].values)
     # One column per point and metric, points outermost, as Mode.column counts.
     columns = [_values(answers, name) for answers in rows.values() for name in metrics]
-    return Mode(first.gold, first.variant, group, rows, metrics, sampling.resample(columns, ids))
+    return Mode(first.gold, first.variant, group, rows, metrics, sampling.resample(columns, ids), sampling)
 
 
 def _values(answers: Sequence[Scored], name: str) -> list[float]:
@@ -120,18 +133,12 @@ def differences(mode: Mode, baseline: str) -> list[dict[str, Any]]:
         other = Point(baseline, point.gold, point.variant, point.passages)
         if point.system != baseline and other in mode.rows:
             interval = mode.resampled.difference(mode.column(point), mode.column(other))
-            tally = _tally(answers, mode.rows[other])
+            gains = [one.accuracy - two.accuracy for one, two in zip(answers, mode.rows[other], strict=True)]
+            ids = [answer.case.prediction.question_id for answer in answers]
             passages = max(answer.case.prediction.passages for answer in answers)
             place = {"system": point.system, "baseline": baseline, **mode.place(), "passages": passages}
-            found.append({**place, HEADLINE: plain(interval), **tally, "p_holm": None})
+            found.append({**place, HEADLINE: plain(interval), **mode.sampling.tally(gains, ids), "p_holm": None})
     return found
-
-
-def _tally(answers: Sequence[Scored], others: Sequence[Scored]) -> dict[str, Any]:
-    gains = [one.accuracy - other.accuracy for one, other in zip(answers, others, strict=True)]
-    wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-    p = float(f"{mcnemar(wins, losses):.6g}")
-    return {"wins": wins, "losses": losses, "ties": len(gains) - wins - losses, "p": p}
 
 
 def falls(mode: Mode, baseline: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

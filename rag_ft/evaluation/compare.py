@@ -11,13 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.cells import mean, plain
+from rag_ft.evaluation.cells import Sampling, mean, plain
 from rag_ft.evaluation.conditions import REFERENCES
 from rag_ft.evaluation.metrics import abstention
-from rag_ft.evaluation.statistics import Bootstrap, ResampledMeans, detectable_difference, holm, mcnemar, resample
+from rag_ft.evaluation.statistics import Bootstrap, ResampledMeans, detectable_difference, holm
 from rag_ft.runs import read_json
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -34,7 +32,8 @@ _FIELDS = ("question_id", "group", "system", "gold", "passages", "accuracy", "ab
 _NO_METRIC = {
     *_FIELDS[:5],
     *_FIELDS[6:],
-    *("variant", "confidence", "route", "prompt_tokens", "output_tokens", "seconds", "answer", "cost"),
+    *("variant", "confidence", "route", "prompt_tokens", "output_tokens", "seconds", "calls"),
+    *("answer", "cost", "document"),
 }
 
 
@@ -155,14 +154,17 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> dict[str, Any]:
     answers = {_called(runs, run, system): rows for run in runs for system, rows in _by_system(run, shared).items()}
     first = runs[0].scores
     against = _baseline(list(answers), _called(runs, runs[0], first["baseline"]), baseline)
-    bootstrap = Bootstrap(first["confidence"], first["resamples"], 0, first.get("interval", "percentile"))
-    tables = _tables(answers, shared, against, bootstrap)
+    sampling = _sampling(runs)
+    tables = _tables(answers, shared, against, sampling)
     needed = detectable_difference(len(shared), power=_POWER, confidence=first["confidence"])
     return {
         "run": ", ".join(run.name for run in runs),
         "runs": [_told(run) for run in runs],
         "partial": any(run.scores["partial"] for run in runs),
         **{key: first[key] for key in ("confidence", "resamples", "metric")},
+        "interval": sampling.bootstrap.interval,
+        "resample": "question" if sampling.clusters is None else "document",
+        "seed": sampling.bootstrap.seed,
         "baseline": against,
         "shared": len(shared),
         "notes": _notes(runs, shared),
@@ -172,6 +174,17 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> dict[str, Any]:
         **{key: [] for key in ("recall", "drops", "retention")},
         **{key: _carried(runs, shared, key) for key in ("robustness", "curves", "routing")},
     }
+
+
+def _sampling(runs: Sequence[Run]) -> Sampling:
+    """Return how the first run drew: its seed, its intervals, and its documents where it drew those."""
+    first = runs[0].scores
+    bootstrap = Bootstrap(
+        first["confidence"], first["resamples"], first.get("seed", 0), first.get("interval", "percentile")
+    )
+    if first.get("resample", "question") == "question":
+        return Sampling(bootstrap)
+    return Sampling(bootstrap, {row["question_id"]: row["document"] for row in runs[0].rows if row.get("document")})
 
 
 def _told(run: Run) -> dict[str, Any]:
@@ -297,7 +310,7 @@ class _Field:
 
 
 def _tables(
-    answers: Mapping[str, Mapping[Place, Rows]], shared: Sequence[str], baseline: str, bootstrap: Bootstrap
+    answers: Mapping[str, Mapping[Place, Rows]], shared: Sequence[str], baseline: str, sampling: Sampling
 ) -> dict[str, list[dict[str, Any]]]:
     cells: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
@@ -308,9 +321,9 @@ def _tables(
         for group in [_EVERYONE, *sorted({*group_of.values()} - {"", _EVERYONE})]:
             ids = [id_ for id_ in common if group in (_EVERYONE, group_of[id_])]
             if ids:
-                field = _field(place, group, ids, asked, bootstrap)
+                field = _field(place, group, ids, asked, sampling)
                 cells += [_cell(field, system) for system in asked]
-                differences += [_difference(field, system, baseline) for system in asked if baseline in asked]
+                differences += [_difference(field, system, baseline, sampling) for system in asked if baseline in asked]
     differences = [row for row in differences if row["system"] != baseline]
     everyone = [row for row in differences if row["group"] == _EVERYONE]
     for row, corrected in zip(everyone, holm([row["p"] for row in everyone]), strict=True):
@@ -323,11 +336,11 @@ def _in_order(rows: list[dict[str, Any]], answers: Mapping[str, Any]) -> list[di
     return sorted(rows, key=lambda row: place[row["system"]])
 
 
-def _field(place: Place, group: str, ids: Sequence[str], asked: Mapping[str, Rows], bootstrap: Bootstrap) -> _Field:
+def _field(place: Place, group: str, ids: Sequence[str], asked: Mapping[str, Rows], sampling: Sampling) -> _Field:
     firsts = [rows[ids[0]] for rows in asked.values()]
     metrics = [name for name in firsts[0] if name not in _NO_METRIC and all(name in row for row in firsts)]
     columns = [[_number(rows[id_][name]) for id_ in ids] for rows in asked.values() for name in metrics]
-    return _Field(place, group, ids, asked, metrics, resample(np.column_stack(columns), bootstrap))
+    return _Field(place, group, ids, asked, metrics, sampling.resample(columns, ids))
 
 
 def _number(value: float | None) -> float:
@@ -347,23 +360,20 @@ def _cell(field: _Field, system: str) -> dict[str, Any]:
         "abstention": asdict(abstention((row["answerable"], row["abstained"]) for row in sound)),
         "failures": len(rows) - len(sound),
         **{name: mean(row[name] for row in rows) for name in ("prompt_tokens", "output_tokens", "seconds")},
+        "calls": mean(row.get("calls", 1) for row in rows),
         "cost": sum(costs) / len(costs) if costs else None,
     }
 
 
-def _difference(field: _Field, system: str, baseline: str) -> dict[str, Any]:
+def _difference(field: _Field, system: str, baseline: str, sampling: Sampling) -> dict[str, Any]:
     own, other = ([_number(field.answers[name][id_]["accuracy"]) for id_ in field.ids] for name in (system, baseline))
-    wins = sum(one > two for one, two in zip(own, other, strict=True))
-    losses = sum(one < two for one, two in zip(own, other, strict=True))
+    gains = [one - two for one, two in zip(own, other, strict=True)]
     return {
         "system": system,
         "baseline": baseline,
         **field.keys(system),
         "accuracy": plain(field.resampled.difference(field.column(system), field.column(baseline))),
-        "wins": wins,
-        "losses": losses,
-        "ties": len(own) - wins - losses,
-        "p": float(f"{mcnemar(wins, losses):.6g}"),
+        **sampling.tally(gains, field.ids),
         "p_holm": None,
     }
 

@@ -129,6 +129,13 @@ def chosen_pools(pools: Iterable[Pool], count: int | None, seed: int) -> list[Po
     return [pool for pool in everything if pool.id in ids]
 
 
+def grouped_by_source(pools: Sequence[Pool]) -> list[Pool]:
+    """Return pools of several data sets with a group each: the data set's name where a question names none itself."""
+    if len({pool.source for pool in pools}) == 1:
+        return list(pools)
+    return [replace(pool, group=pool.group or pool.source) for pool in pools]
+
+
 def grouped_by_hops(pools: Sequence[Pool]) -> list[Pool]:
     """Return pools with a group each, where the data name none: questions that need several passages, and others.
 

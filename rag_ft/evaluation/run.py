@@ -17,14 +17,29 @@ from rag_ft.evaluation.answers import write_answers
 from rag_ft.evaluation.asking import Answers, Job, ask_all, jobs, reading
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.cells import Sampling
-from rag_ft.evaluation.conditions import REFERENCES, conditions
-from rag_ft.evaluation.grid import Omission, Point, chosen_pools, grouped_by_hops, points, recall_rows, takes
+from rag_ft.evaluation.grid import (
+    Omission,
+    Point,
+    chosen_pools,
+    grouped_by_hops,
+    grouped_by_source,
+    points,
+    recall_rows,
+)
+from rag_ft.evaluation.notices import (
+    about_documents,
+    about_failures,
+    about_omitted,
+    about_orders,
+    about_power,
+    about_short,
+)
 from rag_ft.evaluation.predictions import Prediction
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
-from rag_ft.evaluation.statistics import Bootstrap, detectable_difference
+from rag_ft.evaluation.statistics import Bootstrap
 from rag_ft.evaluation.suites import suited
-from rag_ft.evaluation.surroundings import offer_of, surroundings_of
+from rag_ft.evaluation.surroundings import document_names, offer_of, surroundings_of
 from rag_ft.evaluation.systems import Source, find_sources, origin_of
 from rag_ft.models.adapters import saved_weights
 from rag_ft.prompting.contract import contract_of
@@ -49,6 +64,7 @@ class _Setup:
         sources: what answers each of its systems.
         pools: the questions asked.
         wanted: the points of each question.
+        documents: by question id, what its first gold passage was cut from.
     """
 
     recipe: Recipe
@@ -57,6 +73,7 @@ class _Setup:
     sources: list[Source]
     pools: list[Pool]
     wanted: list[list[Point]]
+    documents: dict[str, str]
     report: Report
 
 
@@ -79,14 +96,14 @@ def evaluate(
         RagFtError: data are not built, weights are missing or were trained with another prompt, or nothing is asked.
     """
     setup = _set_up(recipe, run, report, limit)
-    report(_detectable(setup, limit))
+    report(about_power(len(setup.pools), setup.settings.confidence, limited=limit is not None))
     pools_hash = file_hash(data_paths(run.data).pools["test"])
     folder = run.evaluation / "predictions"
     listed = jobs(setup.wanted, setup.settings.systems, setup.sources)
     opened = [Answers(job, folder, pools_hash, again=again) for job in listed]
     ask_all(opened, report)
     cases = _in_order(setup, [case for one in opened for case in _cases(one.job, one.found().values())])
-    for line in _about_failures(cases):
+    for line in about_failures(cases):
         report(line)
     cases = _asked_of_models(setup, cases)
     scores, rows = _scored(setup, cases, limited=limit is not None)
@@ -106,13 +123,19 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     pools = chosen_pools(chosen_pools(everything, settings.questions, recipe.seed), limit, recipe.seed)
     if not pools:
         raise RagFtError("there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits.")
-    if settings.suite == "rgb":
-        pools = grouped_by_hops(pools)
+    pools = grouped_by_hops(pools) if settings.suite == "rgb" else grouped_by_source(pools)
     around, omitted = surroundings_of(settings, everything, run.data, recipe.seed), list[Omission]()
     wanted = [list(points(pool, systems, settings, around, omitted)) for pool in pools]
-    for line in (*lines, *_about_orders(settings), *_about_omitted(omitted, len(pools)), *_about_short(wanted)):
+    documents = document_names(pools, run.data)
+    for line in (
+        *lines,
+        *about_orders(settings),
+        *about_omitted(omitted, len(pools)),
+        *about_short(wanted),
+        *about_documents(documents, settings),
+    ):
         report(line)
-    return _Setup(recipe, run, settings, [found[origin_of(one)] for one in systems], pools, wanted, report)
+    return _Setup(recipe, run, settings, [found[origin_of(one)] for one in systems], pools, wanted, documents, report)
 
 
 def _systems(recipe: Recipe, run: RunFolder, lines: list[str]) -> tuple[SystemSettings, ...]:
@@ -125,63 +148,6 @@ def _systems(recipe: Recipe, run: RunFolder, lines: list[str]) -> tuple[SystemSe
     return kept
 
 
-def _about_orders(settings: EvaluationSettings) -> list[str]:
-    """Say which systems a condition means nothing to."""
-    wanted = conditions(settings)
-    deaf = [one.name for one in settings.systems if not all(takes(one, condition) for condition in wanted)]
-    if not deaf:
-        return []
-    return [f"evaluate: {', '.join(deaf)}: no positions and orders, since their strategy arranges passages itself"]
-
-
-def _about_omitted(omitted: Sequence[Omission], questions: int) -> list[str]:
-    """Count the points that some questions cannot give, by reason."""
-    lines = []
-    for reason in dict.fromkeys(one.reason for one in omitted):
-        same = [one for one in omitted if one.reason == reason]
-        where = list(dict.fromkeys(f"{one.condition.gold} {one.condition.variant}".strip() for one in same))
-        shown = ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
-        asked = len({one.pool.id for one in same})
-        lines.append(f"evaluate: {asked} of {questions} questions are left out of {shown}: {reason}")
-    return lines
-
-
-def _about_short(wanted: Iterable[Iterable[Point]]) -> list[str]:
-    """Say where pools hold less than a count asks for."""
-    swept = [point for group in wanted for point in group if point.gold not in REFERENCES]
-    short = [point for point in swept if len(point.shown) < point.passages]
-    if not short:
-        return []
-    asked = len({point.pool.id for point in short})
-    return [
-        f"evaluate: {len(short)} of {len(swept)} contexts, of {asked} questions, hold fewer passages than their count: "
-        "their pools have no more that fit"
-    ]
-
-
-def _about_failures(cases: Sequence[Case]) -> list[str]:
-    """Count the answers of each system that failed, with a reason of one of them."""
-    failed: dict[str, list[str]] = {}
-    for row in (case.prediction for case in cases):
-        if row.failure is not None:
-            failed.setdefault(row.system, []).append(row.failure)
-    return [
-        f"evaluate {system}: {len(reasons)} answers failed and count as wrong, for example: {reasons[0]}. "
-        "`rag-ft evaluate RECIPE --again` asks them anew"
-        for system, reasons in failed.items()
-    ]
-
-
-def _detectable(setup: _Setup, limit: int | None) -> str:
-    asked = len(setup.pools)
-    smallest = 100 * detectable_difference(asked, 0.8, setup.settings.confidence)
-    stamp = "PARTIAL, " if limit is not None else ""
-    return (
-        f"evaluate: {stamp}{asked} questions show a difference of {smallest:.1f} points between two systems with a "
-        "power of 80 %; smaller ones may stay hidden"
-    )
-
-
 def _cases(job: Job, predictions: Iterable[Prediction]) -> list[Case]:
     """Return stored answers with what they were shown, their outputs parsed anew."""
     points = {point.key: point for group in job.points for point in group}
@@ -191,7 +157,7 @@ def _cases(job: Job, predictions: Iterable[Prediction]) -> list[Case]:
 def _case(job: Job, point: Point, row: Prediction) -> Case:
     settings = job.prompt_of(point)
     parsed = parse_output(row.output, settings)
-    row = replace(row, **reading(parsed, row.failure))
+    row = replace(row, group=point.pool.group, **reading(parsed, row.failure))
     # an answer from few passages has seen no others
     shown = point.shown[: job.system.self_route.passages] if row.route == "few" else point.shown
     return Case(row, parsed, shown, settings.style, apart=job.strategy in MARGINAL)
@@ -236,7 +202,7 @@ def _scored(setup: _Setup, cases: Sequence[Case], *, limited: bool) -> tuple[dic
     settings, recipe = setup.settings, setup.recipe
     scores, rows = score_cases(
         cases,
-        Sampling(Bootstrap(settings.confidence, settings.resamples, recipe.seed, settings.interval)),
+        _sampling(setup),
         baseline=settings.systems[0].name,
         run_name=recipe.name,
         partial=limited,
@@ -245,6 +211,12 @@ def _scored(setup: _Setup, cases: Sequence[Case], *, limited: bool) -> tuple[dic
     )
     contract = contract_of(setup.sources[0].encoder, recipe.model.chat_template_kwargs)
     return {**scores, "suite": settings.suite, "engine": settings.engine, "prompt_hash": contract.prompt_hash}, rows
+
+
+def _sampling(setup: _Setup) -> Sampling:
+    settings = setup.settings
+    bootstrap = Bootstrap(settings.confidence, settings.resamples, setup.recipe.seed, settings.interval)
+    return Sampling(bootstrap, setup.documents if settings.resample == "document" else None)
 
 
 def _examples(setup: _Setup, predictions: Iterable[Prediction]) -> list[dict[str, Any]]:

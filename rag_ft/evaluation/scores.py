@@ -7,7 +7,8 @@ An ESTIMATE is {mean, low, high, n}, n the number of questions it is a mean over
 PLACE is gold, variant ("" in the main sweep), group ("all" and each named group) and, in cells and differences,
 passages. Shares go from 0 to 1. The keys of scores.json:
 
-- run, partial, confidence, interval, resamples, metric ("accuracy"), baseline: as given.
+- run, partial, confidence, interval, resamples, seed, metric ("accuracy"), baseline: as given.
+- resample: "question" or "document", what was drawn.
 - questions: {group: number of questions}.
 - recall: as given.
 - detectable: {n, power, difference}: the smallest difference in accuracy that so many questions show.
@@ -15,7 +16,8 @@ passages. Shares go from 0 to 1. The keys of scores.json:
   metrics.Abstention), failures (a count), and means per answer: prompt_tokens, output_tokens, seconds, calls, cost
   (null without prices).
 - differences: rows of system, baseline, PLACE, accuracy (an ESTIMATE of system minus baseline), wins, losses, ties
-  (counts of questions), p (exact McNemar), p_holm (corrected over all rows of group "all"; null elsewhere).
+  (counts of questions), p (exact McNemar; flips of documents where these are drawn), p_holm (corrected over all rows
+  of group "all"; null elsewhere).
 - drops: rows of system, PLACE, n, best_passages, largest_passages, accuracy (an ESTIMATE), minus_baseline
   (an ESTIMATE or null). Gold modes kept and retrieved only, as in retention and robustness.
 - retention: rows of system, PLACE, n, ratio (null where accuracy at the smallest count is 0).
@@ -85,7 +87,9 @@ def score_cases(
         "partial": partial,
         "confidence": bootstrap.confidence,
         "interval": bootstrap.interval,
+        "resample": "question" if sampling.clusters is None else "document",
         "resamples": bootstrap.resamples,
+        "seed": bootstrap.seed,
         "metric": HEADLINE,
         "baseline": baseline,
         "questions": {group: len(ids) for group, ids in groups.items()},
@@ -96,7 +100,8 @@ def score_cases(
         "curves": curves(points),
         "routing": routing_rows(points, showing_all(systems)),
     }
-    return scores, [answer_row(answer) for answer in answers]
+    clusters = sampling.clusters or {}
+    return scores, [answer_row(answer, clusters.get(answer.case.prediction.question_id)) for answer in answers]
 
 
 def _check(cases: Sequence[Case]) -> None:

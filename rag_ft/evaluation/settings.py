@@ -131,6 +131,8 @@ class EvaluationSettings(Settings):
     """Level of the intervals."""
     interval: Literal["percentile", "bca"] = "percentile"
     """How bootstrap intervals are read off: as they are, or corrected for bias and skew (BCa)."""
+    resample: Literal["question", "document"] = "question"
+    """What the bootstrap draws: single questions, or documents with all questions about them, which move together."""
     resamples: Annotated[int, Field(ge=100)] = 5000
     """Bootstrap resamples."""
 

@@ -95,6 +95,17 @@ def documents_of(pools: Iterable[Pool], files: Sequence[Path]) -> Documents:
     return found
 
 
+def document_names(pools: Iterable[Pool], data: Path) -> dict[str, str]:
+    """Return, by question id, the document that its first gold passage was cut from; one that names none is its own.
+
+    Questions without gold are left out: they stand for themselves.
+    """
+    table = pa.concat_tables([map_table(path) for path in data_paths(data).searched("test")])
+    first = {pool.id: gold[0] for pool in pools if (gold := [one.id for one in pool.passages if one.is_gold])}
+    named = _documents_by_passage(table, set(first.values()))
+    return {question: named.get(passage, passage) for question, passage in first.items()}
+
+
 def _documents_by_passage(table: pa.Table, ids: set[str]) -> dict[str, str]:
     named = table.select(["id", "document"]).filter(
         pc.and_(pc.is_in(table["id"], pa.array(sorted(ids), pa.string())), pc.not_equal(table["document"], ""))

@@ -16,6 +16,7 @@ from data_builders.text import answer_tokens
 from rag_ft.prompting.settings import PromptSettings, Style
 
 _NAMES = r"(relevance|evidence|analysis|(?:final[ \t]+)?answer)"
+_SENTENCE_END = re.compile(r"(?<=[.!?。])\s+")
 _HEADING = re.compile(
     rf"^[ \t]*(?:\#{{1,6}}[ \t]*)?(?:\*\*{_NAMES}[ \t]*:?[ \t]*\*\*[ \t]*:?|{_NAMES}[ \t]*[:\uff1a])|"
     rf"^[ \t]*\#{{1,6}}[ \t]*{_NAMES}[ \t]*$",
@@ -73,8 +74,8 @@ def parse_output(output: str, settings: PromptSettings) -> Parsed:
     The answer is the first line behind "Answer:", in every style; without that mark it is the first line of an
     output in style `answer`, and the last line of a reasoned one, which then counts as not well formed.
     Abstention is the abstention sentence at the start of the answer, compared token by token, so that case, quotes
-    and a missing full stop do not matter, once or repeated, with two words more at most: a hedge that goes on to
-    answer is an answer.
+    and a missing full stop do not matter, once or repeated, with two words more at most in its sentence: a hedge that
+    goes on to answer is an answer.
     """
     text = _without_thoughts(output)
     parts, style = _parts(text), settings.style
@@ -151,7 +152,11 @@ def _declines(answer: str, abstention: str) -> bool:
     width, said = len(refusal), 0
     while width and tokens[said : said + width] == refusal:
         said += width
-    return said > 0 and len(tokens) - said <= 2
+    more = len(tokens) - said
+    if not said or more > 2:
+        return False
+    # "The passages do not say. Paris." answers in a sentence of its own
+    return not more or len(answer_tokens(_SENTENCE_END.split(answer.strip())[-1])) > more
 
 
 def _reasoning(text: str, parts: dict[str, str], style: Style) -> tuple[tuple[Judgement, ...], tuple[Quote, ...], str]:

