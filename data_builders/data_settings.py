@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from data_builders.contexts import ContextsSettings
 from data_builders.guard_settings import GuardSettings
 from data_builders.hygiene.settings import HygieneSettings, SplitsSettings
-from data_builders.labels import GoldLabelsSettings, LabelsSettings
+from data_builders.labels.settings import GoldLabelsSettings, LabelsSettings
 from data_builders.negatives import NegativesSettings
 from data_builders.ranking import InterleaveSettings, RankingSettings
 from data_builders.retrievers import retriever_names

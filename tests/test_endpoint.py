@@ -18,7 +18,7 @@ from tiny_model import tiny_tokenizer
 from token_rows import passage
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.settings import EndpointSettings
+from data_builders.servers.settings import EndpointSettings
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.choose import stop_ids
 from rag_ft.generation.endpoint import ask_all, endpoint_engine
@@ -297,7 +297,7 @@ def test_a_missing_package_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPat
 
 STOPPED = """
 import sys
-from rag_ft.evaluation.settings import EndpointSettings
+from data_builders.servers.settings import EndpointSettings
 from rag_ft.generation import Request
 from rag_ft.generation.endpoint import endpoint_engine
 

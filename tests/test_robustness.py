@@ -5,9 +5,10 @@ from math import log
 
 import pytest
 
+from data_builders.servers.settings import EndpointSettings
 from rag_ft.evaluation.robustness import MEASURES
 from rag_ft.evaluation.scores import score_cases
-from rag_ft.evaluation.settings import EndpointSettings, SystemSettings
+from rag_ft.evaluation.settings import SystemSettings
 from tests.scored_cases import cases_of, find, prediction, sampling, split_options, sweep
 
 

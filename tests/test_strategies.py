@@ -10,7 +10,8 @@ import pytest
 from token_rows import TOWNS, encoder, passage
 
 from data_builders.records import PoolPassage
-from rag_ft.evaluation.settings import EndpointSettings, SystemSettings
+from data_builders.servers.settings import EndpointSettings
+from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.separate import SeparateEngine
 from rag_ft.generation.tree import TreeEngine

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 from data_builders.files import seeded
 from data_builders.records import Passage, Pool, PoolPassage
+from data_builders.servers.settings import EndpointSettings
 from rag_ft.evaluation.conditions import REFERENCES, Condition, GoldMode, conditions
 from rag_ft.evaluation.contexts import Composed, Surroundings, compose
 from rag_ft.evaluation.contexts import sweep_context as sweep_context
 from rag_ft.evaluation.predictions import PredictionKey
-from rag_ft.evaluation.settings import EndpointSettings, EvaluationSettings, SystemSettings
+from rag_ft.evaluation.settings import EvaluationSettings, SystemSettings
 from rag_ft.strategies import ORDERS
 
 

@@ -6,29 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from data_builders.servers.settings import EndpointSettings
 from data_builders.settings import Settings
 from rag_ft.prompting.settings import Style
 
 _LONGEST_OUTPUT: dict[Style, int] = {"answer": 48, "reasoning": 256, "self_reasoning": 1024}
-
-
-class EndpointSettings(Settings):
-    """A server that speaks the OpenAI protocol: vLLM, Ollama, llama.cpp, `transformers serve`, or a hosted one."""
-
-    base_url: str
-    """Where it listens, for example http://127.0.0.1:8000/v1."""
-    model: str
-    """The model's name on that server."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; a server without one needs none."""
-    concurrency: Annotated[int, Field(ge=1)] = 8
-    """Calls under way at once."""
-    timeout: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds a call may take; what fails in passing is tried again."""
-    input_price: Annotated[float, Field(ge=0)] | None = None
-    """Price of a million prompt tokens, for the cost per answer; in `training` tokens of this recipe's tokenizer."""
-    output_price: Annotated[float, Field(ge=0)] | None = None
-    """Price of a million tokens written."""
 
 
 class SelfRouteSettings(Settings):

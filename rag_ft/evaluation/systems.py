@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.settings import EndpointSettings, SystemSettings
+from data_builders.servers.settings import EndpointSettings
+from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.models.adapters import ADAPTER_FILE, saved_weights, weights_hash
 from rag_ft.models.load import dtype_name, load_adapter, load_model, load_tokenizer
 from rag_ft.models.tuned import CONFIG_FILE, adapter_folder, in_folder, load_tuned

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_builders.errors import RagFtError
-from rag_ft.evaluation.settings import EndpointSettings
+from data_builders.servers.settings import EndpointSettings
 from rag_ft.generation import Engine, Generation, Request
 
 RETRIES = 6

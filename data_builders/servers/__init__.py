@@ -1,0 +1,50 @@
+"""Asking servers that speak the OpenAI protocol: what is asked, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Call:
+    """One conversation to be answered.
+
+    Attributes:
+        key: the caller's name of it, unique within a job.
+        messages: role and content each.
+        schema: JSON schema of the answer, for servers that write to one; None takes free text.
+    """
+
+    key: str
+    messages: tuple[Mapping[str, str], ...]
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a call brought.
+
+    Attributes:
+        text: None where there is no answer; `failure` then says why.
+        truncated: the answer was cut off at the most tokens allowed.
+        confidence: mean log-probability of the tokens the server gives one for; None where it gives none.
+        seconds: tries and pauses included.
+    """
+
+    text: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    truncated: bool = False
+    confidence: float | None = None
+    seconds: float = 0.0
+    failure: str | None = None
+
+
+class Asker(Protocol):
+    """Answers calls, in the order in which answers arrive; takes no more calls than it can have under way."""
+
+    def __call__(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
+        """Yield each call with its reply."""
+        ...
