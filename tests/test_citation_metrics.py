@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metric_rows import case
 
+from data_builders.entailment import load_entailment
 from data_builders.errors import RagFtError
 from rag_ft.evaluation.judge import judge_messages, read_verdict, with_verdicts
 from rag_ft.evaluation.metrics import METRICS
 from rag_ft.evaluation.metrics.alce import Claim, claims, grounding, with_alce
-from rag_ft.evaluation.nli import load_entailment
+
+SETTING = "evaluation.citation_nli"
 
 A = ("Aldo", "Aldo was founded in 1801.", "gold")
 B = ("Bexa", "Bexa was founded in 1802.", "")
@@ -210,7 +212,7 @@ def test_a_classifier_entails_where_its_entailment_class_is_likeliest(tmp_path, 
 
     model, tokenizer = classifier(tmp_path, labels)
     wanted = [label.lower() for label in labels].index("entailment")
-    judge = load_entailment(str(tmp_path), "cpu")
+    judge = load_entailment(str(tmp_path), SETTING, "cpu")
     judge.batch_size = 4
     with torch.inference_mode():
         alone = [int(model(**tokenizer(*pair, return_tensors="pt")).logits.argmax()) == wanted for pair in PAIRS]
@@ -222,7 +224,7 @@ def test_a_classifier_entails_where_its_entailment_class_is_likeliest(tmp_path, 
 
 def test_pairs_too_long_for_a_classifier_are_cut_and_counted(tmp_path):
     classifier(tmp_path, ["entailment", "neutral"], positions=8)
-    judge = load_entailment(str(tmp_path), "cpu")
+    judge = load_entailment(str(tmp_path), SETTING, "cpu")
     assert len(judge(PAIRS)) == len(PAIRS)
     assert judge.shortened == sum(len(f"{premise} {hypothesis}".split()) > 8 for premise, hypothesis in PAIRS)
 
@@ -230,12 +232,12 @@ def test_pairs_too_long_for_a_classifier_are_cut_and_counted(tmp_path):
 def test_a_model_without_an_entailment_class_is_refused(tmp_path):
     classifier(tmp_path, ["LABEL_0", "LABEL_1"])
     with pytest.raises(RagFtError, match=r"evaluation.citation_nli=.*LABEL_0, LABEL_1.*which one is entailment"):
-        load_entailment(str(tmp_path), "cpu")
+        load_entailment(str(tmp_path), SETTING, "cpu")
 
 
 def test_a_model_that_is_not_there_is_refused_with_the_setting(tmp_path):
     with pytest.raises(RagFtError, match=r"evaluation.citation_nli=.*nowhere"):
-        load_entailment(str(tmp_path / "nowhere"), "cpu")
+        load_entailment(str(tmp_path / "nowhere"), SETTING, "cpu")
 
 
 def test_a_t5_model_entails_where_it_writes_1_to_premise_and_hypothesis(tmp_path):
@@ -268,7 +270,7 @@ def test_a_t5_model_entails_where_it_writes_1_to_premise_and_hypothesis(tmp_path
     model.generation_config.eos_token_id = says
     model.save_pretrained(tmp_path)
     word_tokenizer(tmp_path, ["1" if index == says else word for index, word in enumerate(WORDS + others)])
-    judge = load_entailment(str(tmp_path), "cpu")
+    judge = load_entailment(str(tmp_path), SETTING, "cpu")
     judge.batch_size = 3
     assert judge(PAIRS) == [token == says for token in written]
 

@@ -167,11 +167,12 @@ def _asked_of_models(setup: _Setup, cases: list[Case]) -> list[Case]:
     """Add the metrics that another model has to be asked for, where the recipe names one."""
     settings = setup.settings
     if settings.citation_nli is not None:
+        from data_builders.entailment import load_entailment
         from rag_ft.evaluation.metrics.alce import with_alce
-        from rag_ft.evaluation.nli import load_entailment
+        from rag_ft.models.load import best_device
 
         setup.report(f"evaluate: citations are judged by {settings.citation_nli}")
-        entails = load_entailment(settings.citation_nli)
+        entails = load_entailment(settings.citation_nli, "evaluation.citation_nli", best_device())
         cases = with_alce(cases, entails)
         if entails.shortened:
             setup.report(

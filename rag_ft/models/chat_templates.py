@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from data_builders.failures import loading
 from data_builders.progress import quiet_transformers
-from rag_ft.models.failures import loading
 from rag_ft.models.settings import OWN_TEMPLATES, ModelSettings
 from rag_ft.prompting.frame import ChatFrame, chat_frame
 from rag_ft.prompting.neutralise import control_tokens

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from data_builders.failures import loading
 from data_builders.files import cache_folder
 from data_builders.progress import quiet_transformers
-from rag_ft.models.failures import loading
 
 PACKAGE_PREFIX = "package:"
 _PART = re.compile(r"(?P<name>.+\.gguf)\.part-?(?P<number>\d+)")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from data_builders.failures import loading
 from data_builders.progress import quiet_transformers
 from rag_ft.models.chat_templates import choose_template
-from rag_ft.models.failures import loading
 from rag_ft.models.positions import check_reach, stretch
 from rag_ft.models.quantise import keep_gradients, quantisation_config, quiet_bitsandbytes
 from rag_ft.models.settings import ModelSettings

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from data_builders.failures import loading as loading
 from data_builders.files import content_hash, file_hash, write_json
-from rag_ft.models.failures import loading as loading
 from rag_ft.models.gguf import PACKAGE_PREFIX, GgufFile, converted, gguf_in_package
 from rag_ft.models.settings import ModelSettings
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_builders.failures import loading
 from data_builders.progress import quiet_transformers
-from rag_ft.models.failures import loading
 from rag_ft.models.quantise import quiet_bitsandbytes
 from rag_ft.models.settings import ModelSettings
 

@@ -16,15 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from data_builders.entailment import Entails, Pair
 from data_builders.records import PoolPassage
 from data_builders.sentences import sentences
 from rag_ft.evaluation.cases import Case
 from rag_ft.prompting.parse import MARK, cited_numbers
 
-Pair = tuple[str, str]
-"""A premise and a hypothesis."""
-Entails = Callable[[Sequence[Pair]], Sequence[bool]]
-"""Tells of each pair whether the premise entails the hypothesis."""
 Verdict = Callable[[Sequence[int], str], bool]
 """Tells whether passages, counted from 1 and read together, entail a sentence."""
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_builders.errors import RagFtError
+from data_builders.failures import loading
 from data_builders.progress import quiet_transformers
-from rag_ft.evaluation.metrics.alce import Pair
-from rag_ft.models.failures import loading
 
-SETTING = "evaluation.citation_nli"
+Pair = tuple[str, str]
+"""A premise and a hypothesis."""
+Entails = Callable[[Sequence[Pair]], Sequence[bool]]
+"""Tells of each pair whether the premise entails the hypothesis."""
 
 
 @dataclass
@@ -56,51 +58,57 @@ class Entailment:
         return self.tokenizer(*(list(part) for part in zip(*texts, strict=True)), **options)
 
 
-def load_entailment(reference: str, device: str | None = None) -> Entailment:
-    """Load the model of evaluation.citation_nli.
+def load_entailment(reference: str, setting: str, device: str | None = None) -> Entailment:
+    """Load a model for natural language inference.
 
     Args:
         reference: a folder or a Hub id, with safetensors; code from the Hub is not run.
-        device: as torch calls it; None takes the best there is.
+        setting: the key of the recipe that names it, for messages.
+        device: as torch calls it; None takes a GPU where there is one.
 
     Raises:
-        RagFtError: it cannot be loaded, or it is neither of the two kinds.
+        RagFtError: transformers is not installed, the model cannot be loaded, or it is neither of the two kinds.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    try:
+        import torch
+        from transformers import AutoConfig, AutoTokenizer
+    except ImportError as error:
+        raise RagFtError(
+            f"{setting}={reference} needs torch and transformers, which are not installed: "
+            f"pip install 'rag-ft[train]', or set {setting} to null."
+        ) from error
 
-    from rag_ft.models.load import best_device
-
-    device = device or best_device()
-    with quiet_transformers(), loading(reference, "configuration", SETTING):
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with quiet_transformers(), loading(reference, "configuration", setting):
         config = AutoConfig.from_pretrained(reference)
-    with quiet_transformers(), loading(reference, "tokenizer", SETTING):
+    with quiet_transformers(), loading(reference, "tokenizer", setting):
         tokenizer = AutoTokenizer.from_pretrained(reference)
     if getattr(config, "is_encoder_decoder", False):
-        model = _load("AutoModelForSeq2SeqLM", reference, device)
+        model = _load("AutoModelForSeq2SeqLM", reference, setting, device)
         return Entailment(tokenizer, device, _says_one(model, tokenizer), _asked, None)
-    wanted = _entailment_class(reference, config)
-    model = _load("AutoModelForSequenceClassification", reference, device)
+    wanted = _entailment_class(reference, setting, config)
+    model = _load("AutoModelForSequenceClassification", reference, setting, device)
     return Entailment(tokenizer, device, _classifies(model, wanted), tuple, _longest(tokenizer, config))
 
 
-def _load(kind: str, reference: str, device: str) -> Any:
+def _load(kind: str, reference: str, setting: str, device: str) -> Any:
     import torch
     import transformers
 
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    with quiet_transformers(), loading(reference, "model", SETTING):
+    with quiet_transformers(), loading(reference, "model", setting):
         model = getattr(transformers, kind).from_pretrained(reference, dtype=dtype, use_safetensors=True)
     return model.to(device).eval()
 
 
-def _entailment_class(reference: str, config: Any) -> int:
+def _entailment_class(reference: str, setting: str, config: Any) -> int:
     """Return the index of the class that means entailment; `not_entailment` does not."""
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     found = [index for index, name in names.items() if name.lower().startswith("entail")]
     if len(found) != 1:
         raise RagFtError(
-            f"{SETTING}={reference}: its classes are {', '.join(names.values()) or 'not named'}, so nobody can tell "
-            f"which one is entailment. Set {SETTING} to a model for natural language inference."
+            f"{setting}={reference}: its classes are {', '.join(names.values()) or 'not named'}, so nobody can tell "
+            f"which one is entailment. Set {setting} to a model for natural language inference."
         )
     return found[0]
 
