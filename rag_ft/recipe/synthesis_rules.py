@@ -1,0 +1,65 @@
+"""Rules over questions that a teacher writes: they can be asked for, paid, and shown."""
+
+from __future__ import annotations
+
+from data_builders.errors import RagFtError
+from data_builders.passage_counts import largest_count
+from data_builders.sources.documents_settings import DocumentsSettings
+from rag_ft.recipe.rule import rule
+from rag_ft.recipe.settings import Recipe
+
+
+@rule("data.sources", "data.questions")
+def somebody_asks(recipe: Recipe) -> str | None:
+    """Folders of documents bring passages alone where they name no file of questions."""
+    silent = [
+        name
+        for name, source in recipe.data.sources.items()
+        if isinstance(source, DocumentsSettings) and source.questions is None
+    ]
+    if recipe.data.questions is not None or len(silent) < len(recipe.data.sources):
+        return None
+    return (
+        f"no source has questions: name a file of them with data.sources.{silent[0]}.questions, "
+        "or have a teacher write them with data.questions.kind=teacher."
+    )
+
+
+@rule("data.questions.template", "data.questions")
+def question_template_can_be_filled_in(recipe: Recipe) -> str | None:
+    """A template of one's own is there, and asks for nothing that there is not."""
+    from data_builders.synthesis.prompts import Prompt
+
+    questions = recipe.data.questions
+    if questions is None or questions.template is None:
+        return None
+    try:
+        Prompt(questions.template)
+    except RagFtError as error:
+        return str(error).removeprefix("data.questions.template=")
+    return None
+
+
+@rule("data.questions.endpoint.budget.money", "data.questions")
+def money_for_questions_needs_prices(recipe: Recipe) -> str | None:
+    """Without prices nothing would ever count against the budget."""
+    questions = recipe.data.questions
+    if questions is None or questions.endpoint.budget.money is None:
+        return None
+    missing = [name for name in ("input_price", "output_price") if getattr(questions.endpoint, name) is None]
+    if not missing:
+        return None
+    keys = " and ".join(f"data.questions.endpoint.{name}" for name in missing)
+    return f"money is counted by prices: set {keys} (of a million tokens), or limit tokens instead."
+
+
+@rule("data.contexts.passages", "data.questions")
+def written_hops_need_two_passages(recipe: Recipe) -> str | None:
+    """A question of two hops has two gold passages."""
+    questions = recipe.data.questions
+    if questions is None or not questions.hops or largest_count(recipe.data.contexts.passages) >= 2:
+        return None
+    return (
+        f"contexts of 1 passage cannot answer questions of two hops (data.questions.hops is {questions.hops:g}): "
+        "allow 2, or set data.questions.hops=0."
+    )
