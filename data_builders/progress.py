@@ -13,9 +13,11 @@ _LONG = 2.0  # seconds; what is over sooner needs no line
 
 
 class Progress:
-    """Counts `unit`s up to `total`; use it as a context manager."""
+    """Counts `unit`s up to `total` (None: nobody knows); use it as a context manager."""
 
-    def __init__(self, unit: str, total: int, report: Callable[[str], None], every_seconds: float = 20.0) -> None:
+    def __init__(
+        self, unit: str, total: int | None, report: Callable[[str], None], every_seconds: float = 20.0
+    ) -> None:
         self.unit, self.total, self.report, self.every = unit, total, report, every_seconds
         self.done = self._before = 0
         self.began = self.last = time.monotonic()
@@ -30,7 +32,7 @@ class Progress:
             columns = (
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
-                progress.TextColumn(self.unit),
+                progress.TextColumn("{task.description}"),
                 progress.TaskProgressColumn(show_speed=True),
                 progress.TimeRemainingColumn(),
             )
@@ -52,18 +54,28 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=count)
 
-    def advance(self, count: int) -> None:
-        """Count `count` more as done."""
+    def advance(self, count: int, *, before: int | None = None, unit: str | None = None) -> None:
+        """Count `count` more as done.
+
+        `before` says anew how many of all were done before this run, `unit` what is counted.
+        """
         self.done += count
+        self._before = self._before if before is None else before
+        self.unit = unit or self.unit
         if self._bar is not None:
-            self._bar.advance(self._task, count)
+            self._bar.update(self._task, advance=count, description=self.unit)
             return
         now = time.monotonic()
         if now - self.last >= self.every or (self.done == self.total and now - self.began >= _LONG):
             self.last = now
-            rate = (self.done - self._before) / max(now - self.began, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            self.report(f"  {self.done}/{self.total} {self.unit}  {rate:.1f}/s  {left / 60:.1f} min left")
+            self.report(f"  {self._line(now)}")
+
+    def _line(self, now: float) -> str:
+        rate = (self.done - self._before) / max(now - self.began, 1e-9)
+        if self.total is None:
+            return f"{self.done} {self.unit}  {rate:.1f}/s"
+        left = max(0, self.total - self.done) / max(rate, 1e-9)
+        return f"{self.done}/{self.total} {self.unit}  {rate:.1f}/s  {left / 60:.1f} min left"
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def test_a_call_that_takes_too_long_is_tried_again() -> None:
 
 
 FAULTS = {
-    "never": (500, "InternalServerError"),
+    "never": (500, "answered 500"),
     "garbled": ("malformed", "not JSON"),
     "nothing": ("no_choices", "no message"),
     "too long": ((400, "maximum context length is 20 tokens"), "maximum context length"),
@@ -275,7 +275,7 @@ def test_an_unknown_model_or_path_ends_it() -> None:
 
 
 def test_a_server_that_is_not_there_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_ft.generation.endpoint.RETRIES", 0)
+    monkeypatch.setattr("data_builders.servers.client.RETRIES", 0)
     with serving(Server(echo)) as server:
         gone = endpoint(server)
     with pytest.raises(RagFtError, match="Start the server"):
@@ -288,7 +288,7 @@ def test_a_request_without_messages_is_refused() -> None:
 
 
 def test_a_missing_package_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openai", None)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(RagFtError, match=r"rag-ft\[endpoint\]"):
         endpoint_engine(EndpointSettings(base_url="http://127.0.0.1:1/v1", model="m"), 8)
 

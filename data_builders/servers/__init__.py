@@ -31,6 +31,8 @@ class Reply:
         truncated: the answer was cut off at the most tokens allowed.
         confidence: mean log-probability of the tokens the server gives one for; None where it gives none.
         seconds: tries and pauses included.
+        failure: why there is no answer, in one line; the same words before its first colon for the same reason.
+        may_pass: the failure came of the server or the way to it, so the same call may be answered another time.
     """
 
     text: str | None = None
@@ -40,10 +42,15 @@ class Reply:
     confidence: float | None = None
     seconds: float = 0.0
     failure: str | None = None
+    may_pass: bool = False
 
 
 class Asker(Protocol):
-    """Answers calls, in the order in which answers arrive; takes no more calls than it can have under way."""
+    """Answers calls, in the order in which answers arrive.
+
+    It takes calls from the caller's iterator in the caller's thread, while one waits for the next reply; of calls taken
+    and not yet yielded there are never more than a few for each that may be under way.
+    """
 
     def __call__(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
         """Yield each call with its reply."""

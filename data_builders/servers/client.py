@@ -1,0 +1,326 @@
+"""Asks one server that speaks the OpenAI protocol: many calls at once, each tried again while that may help.
+
+Over aiohttp and not over the openai client, whose millisecond of processor time a call keeps one process below 1,000
+calls a second (benchmarks/teacher_client.py); what it tries again and after which pauses is kept. The key goes from
+its environment variable into the request's header, nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from data_builders.errors import RagFtError
+from data_builders.servers import Call, Reply
+from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, most_tokens
+from data_builders.servers.protocol import RETRIES, Outcome, Taken, Writing, body_of, learn, read, told
+from data_builders.servers.settings import EndpointSettings, TeacherSettings
+
+Arrived: TypeAlias = Callable[[Call, Reply], None]
+"""Told of each reply the moment it is there, in the thread that asks and before anybody awaits it."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds, as the openai client has them
+
+
+def teacher_writing(settings: TeacherSettings) -> Writing:
+    """Return how a teacher is to write."""
+    return Writing(
+        settings.max_tokens,
+        settings.temperature,
+        structured=settings.structured,
+        extra_body=settings.extra_body,
+    )
+
+
+def server_asker(settings: EndpointSettings, writing: Writing, spending: Spending | None = None) -> ServerAsker:
+    """Return what asks a server; it remembers over all its jobs what the server takes and what was spent.
+
+    Args:
+        settings: where it is, whom to ask for, how many calls at once.
+        writing: how it is to write.
+        spending: what it may use up; None sets no limit.
+
+    Raises:
+        RagFtError: the package aiohttp is missing, or the key cannot be one.
+    """
+    _http()
+    _key(settings)
+    structured = "json_schema" if writing.structured == "auto" else writing.structured
+    return ServerAsker(settings, writing, spending or Spending(), Taken(structured))
+
+
+@dataclass(frozen=True)
+class ServerAsker:
+    """Asks one server; an `Asker`. Made by `server_asker`."""
+
+    settings: EndpointSettings
+    writing: Writing
+    spending: Spending
+    taken: Taken
+
+    def __call__(self, calls: Iterable[Call], arrived: Arrived | None = None) -> Iterator[tuple[Call, Reply]]:
+        """Yield each call with its reply. Leaving half way, by Ctrl-C too, cancels what is under way.
+
+        Raises:
+            BudgetSpentError: the budget leaves no room for a call; the calls under way were yielded before.
+            RagFtError: nothing listens there, or it takes neither the key nor the model: then no call has a chance.
+        """
+        waiting, under_way, spent = iter(calls), 0, None
+        with _Line(_Exchange(self), self.settings.concurrency, arrived) as line:
+            while True:
+                # Taken ahead, as many again as are under way, so that the server need not wait for the caller.
+                for call in islice(waiting, 0 if spent else 2 * self.settings.concurrency - under_way):
+                    line.put(call)
+                    under_way += 1
+                if not under_way:
+                    break
+                found, under_way = line.get(), under_way - 1
+                if isinstance(found, BudgetSpentError):
+                    spent = found
+                elif isinstance(found, BaseException):
+                    raise found
+                else:
+                    yield found
+        if spent:
+            raise spent
+
+
+class _Line:
+    """Workers in a thread of their own, so that answers arrive in time while the caller is busy with others."""
+
+    def __init__(self, exchange: _Exchange, workers: int, arrived: Arrived | None) -> None:
+        self._exchange, self._workers, self._arrived = exchange, workers, arrived
+        self._loop, self._closing = asyncio.new_event_loop(), asyncio.Event()
+        self._todo: asyncio.Queue[Call] = asyncio.Queue()
+        self._done: SimpleQueue[tuple[Call, Reply] | BaseException] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="calls to a server", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+
+    def put(self, call: Call) -> None:
+        """Have a call asked."""
+        self._loop.call_soon_threadsafe(self._todo.put_nowait, call)
+
+    def get(self) -> tuple[Call, Reply] | BaseException:
+        """Await what comes next: a call's reply, or the error that was its end."""
+        return self._done.get()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:
+            self._done.put(error)
+
+    async def _serve(self) -> None:
+        async with self._exchange.session(self._workers) as session:
+            workers = [asyncio.create_task(self._work(session)) for _ in range(self._workers)]
+            await self._closing.wait()
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, session: Any) -> None:
+        while True:
+            call = await self._todo.get()
+            try:
+                reply = await self._exchange.answer(session, call)
+                if self._arrived is not None:
+                    self._arrived(call, reply)
+            except Exception as error:
+                self._done.put(error)
+            else:
+                self._done.put((call, reply))
+
+
+@dataclass
+class _Exchange:
+    """One call after another over one session."""
+
+    asker: ServerAsker
+    address: str = field(init=False)
+    proxy: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.address = f"{self.asker.settings.base_url.rstrip('/')}/chat/completions"
+        self.proxy = _proxy(self.address)
+
+    def session(self, connections: int) -> Any:
+        """Return a session that carries the key; it is given one in any case, as servers without keys expect."""
+        http, settings = _http(), self.asker.settings
+        return http.ClientSession(
+            connector=http.TCPConnector(limit=connections),
+            timeout=http.ClientTimeout(total=settings.timeout),
+            headers={"Authorization": f"Bearer {_key(settings) or 'none'}", "Content-Type": "application/json"},
+            cookie_jar=http.DummyCookieJar(),
+        )
+
+    async def answer(self, session: Any, call: Call) -> Reply:
+        """Return the reply to a call after as many tries as may help.
+
+        Raises:
+            RagFtError: what no other call can escape either.
+        """
+        began, tries = time.perf_counter(), 0
+        while True:
+            outcome = await self._within_budget(call, lambda: self._ask(session, call))
+            if tries >= outcome.again:
+                break
+            await asyncio.sleep(outcome.pause or _pause(tries))
+            tries += 1
+        if outcome.hopeless is not None:
+            raise RagFtError(outcome.hopeless)
+        self.asker.spending.calls += 1
+        return replace(outcome.reply, seconds=time.perf_counter() - began)
+
+    async def _within_budget(self, call: Call, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Set aside what a request may take; note what it took. One without an answer may have cost all of it."""
+        spending = self.asker.spending
+        held = most_tokens(call, self.asker.writing.max_tokens)
+        spending.hold(held)
+        used = Tokens(0, 0)
+        try:
+            outcome = await ask()
+            reply = outcome.reply
+            if reply.text is not None or reply.prompt_tokens is not None:
+                used = spending.used_by(reply, held)
+            elif outcome.unknown_cost:
+                used, spending.guessed = held, True
+        finally:
+            spending.release(held, used)
+        return outcome
+
+    async def _ask(self, session: Any, call: Call) -> Outcome:
+        """Send one request; where the server refuses a part of it by name, send it without, now and from then on."""
+        asker = self.asker
+        while True:
+            body = body_of(call, asker.settings.model, asker.writing, asker.taken)
+            answer = await self._post(session, body)
+            if isinstance(answer, Outcome):
+                return answer
+            status, headers, data = answer
+            if status not in (400, 422) or not learn(told(data), body, asker.writing, asker.taken):
+                hopeless = _hopeless_status(status, data, asker.settings)
+                outcome = read(status, headers, data) if hopeless is None else Outcome(Reply(), hopeless=hopeless)
+                return replace(outcome, reply=_without_key(outcome.reply, asker.settings))
+
+    async def _post(self, session: Any, body: dict[str, Any]) -> Outcome | tuple[int, Any, bytes]:
+        """Return status, headers and body of the server's answer, or what came of it instead."""
+        http, settings = _http(), self.asker.settings
+        data = json.dumps(body).encode()
+        try:
+            async with session.post(self.address, data=data, proxy=self.proxy) as response:
+                return response.status, response.headers, await response.read()
+        except TimeoutError:
+            failure = f"no answer within endpoint.timeout={settings.timeout:g} seconds"
+            return Outcome(Reply(failure=failure, may_pass=True), RETRIES, unknown_cost=True)
+        except (http.InvalidURL, http.NonHttpUrlClientError):
+            return Outcome(Reply(), hopeless=_no_address(settings))
+        except http.ClientConnectorError as error:
+            tries = 0 if isinstance(error, http.ClientSSLError) else RETRIES
+            return Outcome(Reply(), tries, hopeless=_nobody(settings, error))
+        except (http.ClientError, OSError) as error:
+            failure = f"the connection broke: {type(error).__name__}"
+            return Outcome(Reply(failure=failure, may_pass=True), RETRIES, unknown_cost=True)
+
+
+def _pause(tries: int) -> float:
+    """Return seconds to wait before the next try: doubled each time, and not the same for all calls."""
+    return min(_FIRST_PAUSE * 2.0**tries, _LONGEST_PAUSE) * (1 - 0.25 * random.random())
+
+
+def _proxy(address: str) -> str | None:
+    """Return the proxy that the environment names for an address (https_proxy, no_proxy, ...)."""
+    parts = urlsplit(address)
+    return None if not parts.hostname or proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
+
+
+def _no_address(settings: EndpointSettings) -> str:
+    return (
+        f"endpoint.base_url={settings.base_url} is no address of a server. Write it in full, "
+        "for example http://127.0.0.1:8000/v1."
+    )
+
+
+def _nobody(settings: EndpointSettings, error: Any) -> str:
+    why = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    said = str(getattr(why, "strerror", None) or why)[:200]
+    return (
+        f"nothing answers at {settings.base_url} ({said}). Start the server, "
+        "or correct endpoint.base_url, and run the same command again: what is answered is kept."
+    )
+
+
+def _hopeless_status(status: int, data: bytes, settings: EndpointSettings) -> str | None:
+    """Return what no other call can escape either."""
+    if status in (401, 403):
+        # Without the server's words, in which it may repeat the key.
+        return (
+            f"{settings.base_url} refuses the key ({status}). Put one that it takes into the environment variable "
+            f"{settings.api_key_env}, or name another variable in endpoint.api_key_env."
+        )
+    if status in (404, 405):
+        return (
+            f"{settings.base_url} does not know the model, or is not where a server's API begins ({status}): "
+            f"{_hidden(told(data), settings)}. Correct endpoint.model={settings.model} or endpoint.base_url, which "
+            "mostly ends in /v1."
+        )
+    if status == 402 or (status == 429 and b"insufficient_quota" in data):
+        return (
+            f"{settings.base_url} says that the account has no credit left ({status}). Add some, or name another "
+            "server in endpoint.base_url, and run the same command again: what is answered is kept."
+        )
+    return None
+
+
+def _without_key(reply: Reply, settings: EndpointSettings) -> Reply:
+    """Return the reply, its failure without the key should the server have repeated it."""
+    return reply if reply.failure is None else replace(reply, failure=_hidden(reply.failure, settings))
+
+
+def _hidden(text: str, settings: EndpointSettings) -> str:
+    key = _key(settings)
+    return text.replace(key, "***") if key else text
+
+
+def _key(settings: EndpointSettings) -> str:
+    """Return the key, empty where its variable is not set."""
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise RagFtError(
+            f"the environment variable {settings.api_key_env} holds spaces, line ends or letters that no key has. "
+            "Set it to the key alone."
+        )
+    return key
+
+
+def _http() -> Any:
+    try:
+        import aiohttp
+    except ImportError:
+        raise RagFtError(
+            "asking a server needs the package aiohttp, which is not installed. Run `pip install 'rag-ft[endpoint]'`."
+        ) from None
+    return aiohttp
