@@ -44,8 +44,8 @@ def _lines(numbers: Row, machine: Row) -> Iterator[str]:
         yield ""
     yield from (
         "SmolLM2-135M-Instruct on Natural Questions and SQuAD 1.1: what training does to it, against baselines that",
-        f"saw as many tokens ({tokens:,} each, LoRA, two CPU cores). Asked are {numbers['questions']['all']} dev questions",
-        f"({asked}); their passages are the first of BM25 and MiniLM, fused, from 34,000 of Wikipedia; gold",
+        f"saw as many tokens ({tokens:,} each, LoRA, two CPU cores). Asked are {numbers['questions']['all']} dev",
+        f"questions ({asked}); their passages are the first of BM25 and MiniLM, fused, from 34,000 of Wikipedia; gold",
         "passages that are not among them take the last places. Every number below comes from",
         "`benchmarks/results/real_questions.json`, which `python -m benchmarks.real_questions DATA FOLDER` makes anew.",
         "The model is the smallest that can be tuned on a laptop: read differences, not heights.",
@@ -158,11 +158,7 @@ def _trainings(numbers: Row) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for system, what in WHAT.items():
         one = numbers["trainings"].get(system)
-        cells = (
-            [f"{one['tokens']:,}", f"{one['questions']:,}", str(one["steps"]), f"{one['minutes']:.0f}"]
-            if one
-            else [""] * 4
-        )
+        told = [f"{one[name]:,}" for name in ("tokens", "questions", "steps", "minutes")] if one else [""] * 4
         yield f"| {system} | {what} | {' | '.join(told)} |"
 
 
