@@ -72,8 +72,9 @@ class Progress:
 
     def _line(self, now: float) -> str:
         rate = (self.done - self._before) / max(now - self.began, 1e-9)
-        if self.total is None:
-            return f"{self.done} {self.unit}  {rate:.1f}/s"
+        if self.total is None or not rate:
+            of = "" if self.total is None else f"/{self.total}"
+            return f"{self.done}{of} {self.unit}  {rate:.1f}/s"
         left = max(0, self.total - self.done) / max(rate, 1e-9)
         return f"{self.done}/{self.total} {self.unit}  {rate:.1f}/s  {left / 60:.1f} min left"
 

@@ -26,13 +26,16 @@ class Reply:
     refusal: str | None = None
     finish: str = "stop"
     usage: bool = True
+    output_tokens: int | None = None
 
 
 @dataclass
 class Server:
     """`fault` is told the messages and how often they were asked before; it names what goes wrong, or nothing.
 
-    Faults: a status (429, 500, 401...), `reset`, `hang`, `malformed`, `no_choices`, or a whole body.
+    Faults: a status (429, 500, 401...), `reset`, `cut` (the connection breaks in the middle of an answer), `hang`,
+    `malformed`, `no_choices`, a status with what is said to it, the same with headers, or bytes sent as the answer.
+    Refusals, answers cut off and empty ones are replies, not faults.
     """
 
     reply: Callable[[Messages, dict[str, Any]], Reply]
@@ -95,6 +98,9 @@ def serving(server: Server) -> Iterator[Server]:
             if fault == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return self.connection.close()
+            if fault == "cut":
+                whole = json.dumps(completion(body, server.reply(body["messages"], body))).encode()
+                return self.send(200, whole[: len(whole) // 2], length=len(whole))
             if fault == "hang":
                 server.closing.wait(20)
                 return None
@@ -102,16 +108,21 @@ def serving(server: Server) -> Iterator[Server]:
                 return self.send(200, b'{"choices": [{"mess')
             if fault == "no_choices":
                 return self.send(200, {"id": "1", "object": "chat.completion", "choices": []})
+            if isinstance(fault, bytes):
+                return self.send(200, fault)
             if isinstance(fault, tuple):
-                return self.send(fault[0], {"error": {"message": fault[1]}})
+                return self.send(fault[0], {"error": {"message": fault[1]}}, *fault[2:])
             return self.send(200, completion(body, server.reply(body["messages"], body)))
 
-        def send(self, status: int, body: Any) -> None:
+        def send(
+            self, status: int, body: Any, headers: dict[str, str] | None = None, length: int | None = None
+        ) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("retry-after-ms", "1")  # so that no test waits
+            self.send_header("Content-Length", str(length or len(data)))
+            for name, value in (headers or {"retry-after-ms": "1"}).items():  # so that no test waits
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 
@@ -139,7 +150,7 @@ def completion(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
             "content": [{"token": "x", "logprob": each, "top_logprobs": []} for each in reply.logprobs]
         }
     found = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
-    written = len(reply.logprobs or ())
+    written = len(reply.logprobs or ()) if reply.output_tokens is None else reply.output_tokens
     total = reply.prompt_tokens + written
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": written, "total_tokens": total}
     return found | ({"usage": usage} if reply.usage else {})

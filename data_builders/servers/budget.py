@@ -63,17 +63,20 @@ class Spending:
         """Return the price of so many tokens; None without prices."""
         return price(tokens, self.input_price, self.output_price)
 
-    def hold(self, tokens: Tokens) -> None:
-        """Set aside what a request may take before it is sent.
+    def hold(self, tokens: Tokens) -> bool:
+        """Set aside what a request may take before it is sent; False while others under way leave no room for it.
 
         Raises:
-            BudgetSpentError: with what is used and under way it might be too much; from then on nothing is sent.
+            BudgetSpentError: with what is used it might be too much; from then on nothing is sent.
         """
-        held = _sum(self.held, tokens)
-        self.over = self.over or self._exceeded(_sum(self.used, held))
+        self.over = self.over or self._exceeded(_sum(self.used, tokens))
         if self.over:
             raise BudgetSpentError(self._told())
+        held = _sum(self.held, tokens)
+        if self._exceeded(_sum(self.used, held)):
+            return False
         self.held = held
+        return True
 
     def release(self, tokens: Tokens, used: Tokens) -> None:
         """Give back what was set aside, and note what the request took."""
@@ -93,7 +96,7 @@ class Spending:
     def told(self) -> str:
         """Return what was used, in a few words."""
         about = "about " if self.guessed else ""
-        cost = "" if self.money is None else f", {self.money:,.4g} by the prices given"
+        cost = "" if self.money is None else f", {amount(self.money)} by the prices given"
         return f"{about}{self.used.prompt:,} tokens read and {self.used.output:,} written{cost}"
 
     def _exceeded(self, tokens: Tokens) -> bool:
@@ -121,9 +124,14 @@ def price(tokens: Tokens, input_price: float | None, output_price: float | None)
     return (tokens.prompt * input_price + tokens.output * output_price) / 1e6
 
 
+def amount(money: float) -> str:
+    """Return an amount of money as people write it; small ones with the digits that count."""
+    return f"{money:,.2f}" if money >= 1 else f"{money:.3g}"
+
+
 def characters(call: Call) -> int:
     """Return how many characters a call sends in its messages."""
-    return sum(len(text) for message in call.messages for text in message.values())
+    return sum(len(message["content"]) for message in call.messages)
 
 
 def most_tokens(call: Call, max_tokens: int) -> Tokens:
@@ -154,7 +162,7 @@ class Estimate:
         cost = (
             "no prices given (endpoint.input_price, endpoint.output_price)"
             if self.money is None
-            else f"{self.money:,.4g} at most"
+            else f"{amount(self.money)} at most"
         )
         return (
             f"{self.calls:,} calls, {about}{self.prompt_tokens:,} prompt tokens{guess}, "

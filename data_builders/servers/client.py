@@ -32,6 +32,7 @@ from data_builders.servers.settings import EndpointSettings, TeacherSettings
 Arrived: TypeAlias = Callable[[Call, Reply], None]
 """Told of each reply the moment it is there, in the thread that asks and before anybody awaits it."""
 
+_LOOK_AGAIN = 0.02  # seconds, while calls under way may still leave room in the budget for this one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds, as the openai client has them
 
 
@@ -199,7 +200,8 @@ class _Exchange:
         """Set aside what a request may take; note what it took. One without an answer may have cost all of it."""
         spending = self.asker.spending
         held = most_tokens(call, self.asker.writing.max_tokens)
-        spending.hold(held)
+        while not spending.hold(held):
+            await asyncio.sleep(_LOOK_AGAIN)
         used = Tokens(0, 0)
         try:
             outcome = await ask()
@@ -266,7 +268,8 @@ def _no_address(settings: EndpointSettings) -> str:
 
 def _nobody(settings: EndpointSettings, error: Any) -> str:
     why = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    said = str(getattr(why, "strerror", None) or why)[:200]
+    number = getattr(why, "errno", None) or 0
+    said = os.strerror(number) if number > 0 else str(getattr(why, "strerror", None) or why)[:200]
     return (
         f"nothing answers at {settings.base_url} ({said}). Start the server, "
         "or correct endpoint.base_url, and run the same command again: what is answered is kept."

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_builders.progress import Progress
 from data_builders.servers import Asker, Call, Reply
-from data_builders.servers.budget import Spending
+from data_builders.servers.budget import Spending, amount
 from data_builders.servers.client import server_asker, teacher_writing
 from data_builders.servers.settings import TeacherSettings
 from data_builders.servers.store import Store, kept_on_arrival
@@ -59,16 +59,15 @@ def not_kept(calls: Iterable[Call], settings: TeacherSettings, store: Path) -> I
 
 def _shown(asker: Asker, spending: Spending, report: Callable[[str], None], total: int | None) -> Asker:
     """Return an asker that shows how far all its jobs have come together."""
-    done = 0
+    done = known = 0
 
     def ask(calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
-        nonlocal done
-        began = spending.calls
+        nonlocal done, known
         with Progress("calls answered", total, report) as progress:
             progress.start_at(done)
             for call, reply in asker(calls):
                 done += 1
-                known = max(0, done - (spending.calls - began))
+                known = max(known, done - spending.calls)  # at least: some answers are there and not yet yielded
                 progress.advance(1, before=known, unit=_unit(spending))
                 yield call, reply
 
@@ -76,5 +75,5 @@ def _shown(asker: Asker, spending: Spending, report: Callable[[str], None], tota
 
 
 def _unit(spending: Spending) -> str:
-    cost = "" if spending.money is None else f", {spending.money:,.4g} spent"
+    cost = "" if spending.money is None else f", {amount(spending.money)} spent"
     return f"calls answered, {spending.used.prompt + spending.used.output:,} tokens{cost}"

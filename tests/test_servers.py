@@ -1,0 +1,341 @@
+"""One client asks every server: what may pass is tried again, what cannot is told, and nothing costs the others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from threading import Event
+from typing import Any
+
+import pytest
+from openai_server import Messages, Reply, Server, serving
+
+from data_builders.errors import RagFtError
+from data_builders.servers import Call
+from data_builders.servers import Reply as Answer
+from data_builders.servers.client import server_asker, teacher_writing
+from data_builders.servers.protocol import pause_asked, read, told
+from data_builders.servers.settings import TeacherSettings
+
+KEY = "sk-secret-4711"
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
+
+
+def teacher(server: Server, **changes: Any) -> TeacherSettings:
+    fields = {"base_url": server.url, "model": "tiny", "timeout": 20.0, "api_key_env": "RAG_FT_TEST_KEY"}
+    return TeacherSettings(**fields | changes)
+
+
+def call(name: str, schema: Any = None) -> Call:
+    return Call(name, ({"role": "user", "content": name},), schema)
+
+
+def echo(messages: Messages, body: Any) -> Reply:
+    return Reply(messages[-1]["content"].upper(), output_tokens=3)
+
+
+def ask(settings: TeacherSettings, *names: str, schema: Any = None) -> dict[str, Answer]:
+    asker = server_asker(settings, teacher_writing(settings))
+    found = [(asked.key, reply) for asked, reply in asker(call(name, schema) for name in names)]
+    assert sorted(key for key, _ in found) == sorted(names)
+    return dict(found)
+
+
+def said(messages: Messages) -> str:
+    return messages[-1]["content"]
+
+
+# what may pass
+
+
+ONCE = {
+    "too many": 429,
+    "slow": 408,
+    "conflict": 409,
+    "broken": 500,
+    "busy": 503,
+    "reset": "reset",
+    "cut in the middle": "cut",
+    "garbled": "malformed",
+    "no message": "no_choices",
+    "not even an object": b"[1, 2]",
+    "odd choices": b'{"choices": [3], "usage": "none"}',
+    "not a letter": b"\xff\xfe",
+    "too deep": b"[" * 100_000,
+}
+
+
+def test_every_fault_that_may_pass_is_tried_again_and_costs_nobody_else() -> None:
+    with serving(Server(echo, lambda messages, tries: None if tries else ONCE.get(said(messages)))) as server:
+        found = ask(teacher(server), "fine", *ONCE)
+    assert {name: reply.text for name, reply in found.items()} == {name: name.upper() for name in ("fine", *ONCE)}
+    assert all(reply.failure is None for reply in found.values())
+    assert set(server.tries.values()) == {1, 2}
+    assert len(server.bodies) == 1 + 2 * len(ONCE)
+
+
+def test_an_empty_answer_is_asked_for_twice_more_and_then_told() -> None:
+    def reply(messages: Messages, body: Any) -> Reply:
+        tries = server.tries[json.dumps(messages)]
+        return Reply("" if said(messages) == "never" or tries < 3 else "at last")
+
+    with serving(Server(reply)) as server:
+        found = ask(teacher(server), "once", "never")
+    assert found["once"].text == "at last"
+    assert (found["never"].text, found["never"].failure) == (None, "the server's answer is empty")
+    assert not found["never"].may_pass  # the model said so
+    assert len(server.bodies) == 6
+
+
+def test_a_server_is_given_the_pause_it_asks_for() -> None:
+    busy = (429, "slow down", {"Retry-After": "0.8"})  # without it the pause is half a second at most
+    with serving(Server(echo, lambda messages, tries: None if tries else busy)) as server:
+        found = ask(teacher(server), "a")
+    assert found["a"].text == "A"
+    assert found["a"].seconds >= 0.8
+
+
+def test_nobody_waits_for_an_hour() -> None:
+    with serving(Server(echo, lambda messages, tries: (429, "come back", {"Retry-After": "3600"}))) as server:
+        found = ask(teacher(server), "a")
+    assert found["a"].failure == "the server answered 429: come back"
+    assert found["a"].may_pass
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_pauses_are_read_as_seconds(headers: dict[str, str], seconds: float | None) -> None:
+    assert pause_asked(headers) == seconds
+
+
+def test_pauses_are_read_as_dates() -> None:
+    found = pause_asked({"retry-after": formatdate(time.time() + 60, usegmt=True)})
+    assert found == pytest.approx(60, abs=2)
+
+
+# what is not tried again
+
+
+def test_refusals_and_answers_cut_off_are_taken_as_they_are() -> None:
+    replies = {
+        "refused": Reply(None, refusal="I will  not\nsay", output_tokens=4),
+        "filtered": Reply("half", finish="content_filter"),
+        "cut off": Reply("half an ans", finish="length", output_tokens=16),
+        "thought only": Reply(None, finish="length", output_tokens=16),
+    }
+    with serving(Server(lambda messages, body: replies[said(messages)])) as server:
+        found = ask(teacher(server), *replies)
+    assert len(server.bodies) == 4
+    assert {name: reply.failure for name, reply in found.items()} == {
+        "refused": "the server refused to answer: I will not say",
+        "filtered": "the server refused to answer: content filter",
+        "cut off": None,
+        "thought only": "the server's answer is empty: nothing was said before max_tokens was reached",
+    }
+    assert {name for name, reply in found.items() if reply.truncated} == {"cut off", "thought only"}
+    assert (found["cut off"].text, found["cut off"].output_tokens) == ("half an ans", 16)
+    assert found["refused"].output_tokens == 4
+    assert not any(reply.may_pass for reply in found.values())
+
+
+def test_an_answer_can_always_be_written_to_a_file() -> None:
+    body = json.dumps({"choices": [{"message": {"content": "half a \ud83d pair"}}]}).encode()
+    text = read(200, {}, body).reply.text
+    assert text == "half a ? pair"
+
+
+# structured output
+
+
+def test_the_schema_is_sent_to_a_server_that_takes_it() -> None:
+    with serving(Server(echo)) as server:
+        ask(teacher(server), "a", schema=SCHEMA)
+        ask(teacher(server), "b")
+        ask(teacher(server, structured="json_object"), "c", schema=SCHEMA)
+        ask(teacher(server, structured="off"), "d", schema=SCHEMA)
+    sent = [body.get("response_format") for body in server.bodies]
+    assert sent[0]["type"] == "json_schema"
+    assert sent[0]["json_schema"]["schema"] == SCHEMA
+    assert sent[1:] == [None, {"type": "json_object"}, None]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_a_server_refuses_by_name_is_not_sent_again_for_the_rest_of_the_job(status: int) -> None:
+    taken = {"none": None, "json_object": "json_object"}
+
+    def fault(messages: Messages, tries: int) -> Any:
+        kind = server.bodies[-1].get("response_format", {}).get("type")
+        return None if kind == taken[most] else (status, f"response_format.type {kind} is not supported")
+
+    for most in taken:
+        with serving(Server(echo, fault)) as server:
+            found = ask(teacher(server, concurrency=1), "a", "b", "c", schema=SCHEMA)
+        assert [reply.failure for reply in found.values()] == [None, None, None]
+        assert len(server.bodies) == {"json_object": 1, "none": 2}[most] + 3
+
+
+def test_calls_under_way_together_step_down_once() -> None:
+    def fault(messages: Messages, tries: int) -> Any:
+        body = next(body for body in reversed(server.bodies) if body["messages"] == messages)
+        kind = body.get("response_format", {}).get("type")
+        return (400, "json_schema: unknown") if kind == "json_schema" else None
+
+    with serving(Server(echo, fault, needs=4)) as server:
+        ask(teacher(server, concurrency=4), "a", "b", "c", "d", schema=SCHEMA)
+    assert [body["response_format"]["type"] for body in server.bodies[4:]] == ["json_object"] * 4
+
+
+def test_other_mistakes_of_a_request_say_nothing_about_structure() -> None:
+    echoed = {"detail": [{"loc": ["body", "messages"], "msg": "too long", "input": {"response_format": "json_schema"}}]}
+    assert told(json.dumps(echoed).encode()) == "['body', 'messages'] too long"
+    fault = (400, "maximum context length is 20 tokens")
+    with serving(Server(echo, lambda messages, tries: fault if said(messages) == "long" else None)) as server:
+        found = ask(teacher(server, concurrency=1), "long", "b", schema=SCHEMA)
+    assert found["long"].failure == "the server answered 400: maximum context length is 20 tokens"
+    assert [body["response_format"]["type"] for body in server.bodies] == ["json_schema"] * 2
+
+
+def test_a_form_that_was_asked_for_is_not_given_up() -> None:
+    with serving(Server(echo, lambda messages, tries: (400, "response_format is unknown"))) as server:
+        found = ask(teacher(server, structured="json_schema"), "a", schema=SCHEMA)
+    assert found["a"].failure == "the server answered 400: response_format is unknown"
+    assert len(server.bodies) == 1
+
+
+def test_further_fields_are_sent_and_win() -> None:
+    with serving(Server(echo)) as server:
+        ask(teacher(server, extra_body={"top_k": 3, "temperature": 0.7}), "a")
+    assert (server.bodies[0]["top_k"], server.bodies[0]["temperature"]) == (3, 0.7)
+    assert server.bodies[0]["max_tokens"] == 1024
+
+
+def test_a_model_that_takes_no_temperature_is_asked_without() -> None:
+    def fault(messages: Messages, tries: int) -> Any:
+        refused = "Unsupported value: 'temperature' does not support 0 with this model."
+        return (400, refused) if "temperature" in server.bodies[-1] else None
+
+    with serving(Server(echo, fault)) as server:
+        found = ask(teacher(server, concurrency=1), "a", "b")
+    assert [reply.text for reply in found.values()] == ["A", "B"]
+    assert len(server.bodies) == 3
+
+
+# the window
+
+
+def test_calls_are_taken_only_as_they_can_be_sent() -> None:
+    taken = 0
+
+    def endless() -> Iterator[Call]:
+        nonlocal taken
+        for taken in itertools.count(1):
+            yield call(f"call {taken}")
+
+    with serving(Server(echo)) as server:
+        settings = teacher(server, concurrency=3)
+        replies = server_asker(settings, teacher_writing(settings))(endless())
+        for count in range(1, 8):
+            next(replies)
+            assert taken <= 2 * 3 + count
+        replies.close()
+        assert len(server.bodies) <= 2 * 3 + 7
+
+
+def test_answers_arrive_while_the_caller_is_busy_with_others() -> None:
+    third = Event()
+    with serving(Server(echo)) as server:
+        settings = teacher(server, concurrency=2)
+        asker = server_asker(settings, teacher_writing(settings))
+        arrived: list[str] = []
+
+        def note(asked: Call, reply: Answer) -> None:
+            arrived.append(asked.key)
+            if len(arrived) == 3:
+                third.set()
+
+        replies = asker(map(call, "abcdef"), note)
+        first = next(replies)
+        assert third.wait(10)  # without the next one being asked for
+        assert sorted(asked.key for asked, _ in [first, *replies]) == list("abcdef")
+
+
+def test_what_goes_wrong_in_the_callers_own_calls_is_raised_there() -> None:
+    def broken() -> Iterator[Call]:
+        yield call("a")
+        raise LookupError("no more rows")
+
+    with serving(Server(echo)) as server, pytest.raises(LookupError, match="no more rows"):
+        list(server_asker(teacher(server), teacher_writing(teacher(server)))(broken()))
+
+
+# what no call can escape
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (401, "RAG_FT_TEST_KEY"),
+        (403, "RAG_FT_TEST_KEY"),
+        ((404, "no such model"), r"no such model\. Correct endpoint\.model=tiny"),
+        (405, r"endpoint\.base_url"),
+        (402, "no credit left"),
+        (b"", None),
+        ((429, "insufficient_quota: check your plan"), "no credit left"),
+    ],
+)
+def test_what_no_call_can_escape_ends_the_job(fault: Any, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_FT_TEST_KEY", KEY)
+    with serving(Server(echo, lambda messages, tries: fault)) as server:
+        if words is None:  # an empty body is a fault like others
+            assert ask(teacher(server), "a")["a"].failure == "the server's answer is not JSON"
+            return
+        with pytest.raises(RagFtError, match=words) as caught:
+            ask(teacher(server), "a", "b")
+    assert KEY not in str(caught.value)
+    assert len(server.bodies) <= 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000/v1", "localhost", "ftp://127.0.0.1/v1", "http://"])
+def test_an_address_that_is_none_is_said_at_once(address: str) -> None:
+    settings = TeacherSettings(base_url=address, model="m")
+    with pytest.raises(RagFtError, match=r"endpoint\.base_url"):
+        list(server_asker(settings, teacher_writing(settings))([call("a")]))
+
+
+def test_a_server_that_is_not_there_is_said_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_builders.servers.client.RETRIES", 0)
+    with serving(Server(echo)) as server:
+        gone = teacher(server)
+    with pytest.raises(RagFtError, match=r"nothing answers at http://127.* \(.*refused\)\. Start the server"):
+        ask(gone, "a")
+
+
+# the key
+
+
+def test_the_key_stands_in_no_reply_no_log_and_no_repr(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAG_FT_TEST_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    with serving(Server(echo, lambda messages, tries: 418)) as server:  # the server's words repeat the header
+        asker = server_asker(teacher(server), teacher_writing(teacher(server)))
+        found = list(asker([call("a")]))
+    assert server.keys == [f"Bearer {KEY}"]
+    assert found[0][1].failure == "the server answered 418: fault 418 Bearer ***"
+    assert KEY not in f"{found} {asker!r} {caplog.text}"
