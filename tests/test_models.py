@@ -13,7 +13,7 @@ from tiny_model import write_weights
 
 from data_builders.errors import RagFtError
 from rag_ft.models.adapters import expected_shapes, save_checked, verify_adapter
-from rag_ft.models.attention import BLOCK, causal_blocks
+from rag_ft.models.attention import BLOCK, _columns, causal_blocks
 from rag_ft.models.load import load_adapter, load_model, load_tokenizer
 from rag_ft.models.lora import lora_config
 from rag_ft.models.segment_tree import ROOT, SegmentTree, ancestor_matrix, tree_mask
@@ -112,6 +112,27 @@ def test_attention_by_blocks_is_torch_attention(
     output, weights = causal_blocks(None, *ours, additive, scaling=scaling)
     expected = torch_attention(*theirs, allowed, scaling)
     assert weights is None
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    pull = torch.randn(output.shape)
+    for one, other in zip(
+        torch.autograd.grad(output, ours, pull), torch.autograd.grad(expected, theirs, pull), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_block_leaves_out_the_keys_of_other_branches() -> None:
+    # A root of 100 tokens and two branches of 2 blocks each: the last block sees the root and its own branch.
+    segments = torch.tensor([0] * 100 + [1] * 2 * BLOCK + [2] * 2 * BLOCK)
+    allowed = tree_mask(segments, [ROOT, 0, 0])[None, None]
+    additive = torch.zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(torch.float32).min)
+    chosen = _columns(additive, 0)
+    last = 4 * BLOCK
+    assert chosen[last].tolist() == [*range(100), *range(100 + 2 * BLOCK, last + 100)]
+    assert 0 not in chosen  # nothing to leave out there
+    tokens = len(segments)
+    ours, theirs = states(tokens, tokens, 4, 2), states(tokens, tokens, 4, 2)
+    output, _ = causal_blocks(None, *(part[:1] for part in ours), additive)
+    expected = torch_attention(*(part[:1] for part in theirs), allowed, None)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
     pull = torch.randn(output.shape)
     for one, other in zip(
