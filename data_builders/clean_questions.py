@@ -114,6 +114,8 @@ def write_questions(
         file = paths.questions[split]
         kept = (_settled(question, split, aliases) for question in asking.questions(asking.rows(split)))
         bench.tally.rows[file.name] = write_records(file, Question, _measured(kept, bench.tally))
+    if not asking.table.num_rows:
+        raise RagFtError("data.sources hold no question, and data.questions is null. Set data.questions.kind=teacher.")
     if not asking.rows(*SPLITS):
         told = [f"{reason} ({n})" for reason, n in bench.tally.dropped.most_common() if "question" in reason]
         raise RagFtError(

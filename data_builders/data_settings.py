@@ -19,6 +19,7 @@ from data_builders.settings import Settings
 from data_builders.sources import SourceSettings
 from data_builders.sources.invented_world import InventedWorldSettings
 from data_builders.sources.rows import Split
+from data_builders.synthesis.settings import TeacherQuestionsSettings
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
@@ -30,6 +31,8 @@ class DataSettings(Settings):
         "invented_world": InventedWorldSettings()
     }
     """Where questions and passages come from: a name of your choice -> a source. All share one corpus and one mix."""
+    questions: TeacherQuestionsSettings | None = None
+    """Who writes questions about the passages, for documents that come without; null asks what the sources bring."""
     splits: SplitsSettings = SplitsSettings()
     """Which questions train, validate and test, where the sources do not say."""
     sample: dict[Split, Annotated[int, Field(ge=0)]] | None = None

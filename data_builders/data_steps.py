@@ -18,14 +18,24 @@ from data_builders.import_step import FILES, import_sources, signatures
 from data_builders.label_step import write_labels
 from data_builders.paths import TRAINING_SPLITS, DataPaths, data_paths
 from data_builders.pools import Judging, gold_in, write_pools
+from data_builders.records import Passage, Question
 from data_builders.retrieval import search_split
 from data_builders.retrievers import retriever_names
+from data_builders.retrievers.settings import Bm25Settings
 from data_builders.sources import open_source
 from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench, Step
+from data_builders.synthesis_step import (
+    LISTED,
+    QUESTIONS,
+    SynthesisFiles,
+    synthesis_identity,
+    synthesis_outside,
+    write_questions_of_teacher,
+)
 
 # Raise one when its step writes something else.
-_VERSIONS = {"source": 5, "clean": 3, "retrieval": 2, "pools": 4, "contexts": 5, "labels": 4}
+_VERSIONS = {"source": 5, "synthesis": 1, "clean": 3, "retrieval": 2, "pools": 4, "contexts": 5, "labels": 4}
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,12 @@ class _Build:
         return [self.paths.raw / name for name in FILES.values()]
 
     @property
+    def given(self) -> list[Path]:
+        """What is cleaned: what the sources gave, the questions with those of a teacher where one is asked."""
+        passages, questions, rankings = self.raw
+        return [passages, self.paths.synthesis / QUESTIONS if self.settings.questions else questions, rankings]
+
+    @property
     def clean(self) -> list[Path]:
         """What is searched and asked."""
         return [*self.paths.passages.values(), self.paths.rankings, *self.paths.questions.values()]
@@ -66,7 +82,8 @@ class _Build:
 def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:
     """Declare the steps of a build in order."""
     build = _Build(settings, seed, folder)
-    return [_source(build), _clean(build), *_retrieval(build), _pools(build), _contexts(build), _labels(build)]
+    questions = [_source(build), *_synthesis(build), _clean(build)]
+    return [*questions, *_retrieval(build), _pools(build), _contexts(build), _labels(build)]
 
 
 def _plain(build: _Build, *keys: str) -> dict[str, Any]:
@@ -83,7 +100,7 @@ def _source(build: _Build) -> Step:
     def work(bench: Bench) -> None:
         named = build.settings.sources.items()
         sources = {name: open_source(name, one, build.seed) for name, one in named}
-        import_sources(sources, bench)
+        import_sources(sources, bench, need_questions=build.settings.questions is None)
 
     step = build.step("source", [], build.raw, depends, work)
     return _watching(step, depends["sources"].values())
@@ -98,12 +115,34 @@ def _without_weight(source: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in source.items() if key != "weight"}
 
 
+def _synthesis(build: _Build) -> list[Step]:
+    settings, paths = build.settings.questions, build.paths
+    if settings is None:
+        return []
+    bm25 = next((one for one in build.settings.retrievers if isinstance(one, Bm25Settings)), Bm25Settings())
+    sources, files = [*build.settings.sources], synthesis_files(paths)
+
+    def work(bench: Bench) -> None:
+        write_questions_of_teacher(settings, bm25, files, sources, build.seed, bench)
+
+    depends = {"questions": synthesis_identity(settings), "sources": sources, "bm25": bm25.model_dump(mode="json")}
+    writes = [paths.synthesis / QUESTIONS, paths.synthesis / LISTED]
+    step = build.step("synthesis", [files.passages, files.questions], writes, depends, work)
+    return [replace(step, outside=partial(synthesis_outside, settings))]
+
+
+def synthesis_files(paths: DataPaths) -> SynthesisFiles:
+    """Return what the questions of a teacher are made from, and where the replies are kept."""
+    passages, questions = (paths.raw / FILES[kind] for kind in (Passage, Question))
+    return SynthesisFiles(passages, questions, paths.raw.parent / "replies/questions.sqlite")
+
+
 def _clean(build: _Build) -> Step:
     depends = _plain(build, "splits", "sample", "gold", "hygiene", "decontaminate")
 
     def work(bench: Bench) -> None:
         settings, paths = build.settings, build.paths
-        passages, questions, rankings = build.raw
+        passages, questions, rankings = build.given
         aliases = clean_passages(passages, paths.passages, bench.tally)
         asking = Asking.read(questions, bench.tally)
         drop_unusable(asking, settings.gold, bench.tally)
@@ -112,7 +151,7 @@ def _clean(build: _Build) -> Step:
         write_questions(asking, paths, aliases, settings.sample or {}, build.seed, bench)
         bench.tally.rows[paths.rankings.name] = write_rankings(rankings, paths.rankings, asking, aliases)
 
-    step = build.step("clean", build.raw, build.clean, depends, work)
+    step = build.step("clean", build.given, build.clean, depends, work)
     return _watching(step, depends["decontaminate"].values())
 
 

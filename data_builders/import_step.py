@@ -26,13 +26,13 @@ _FILE_KEYS = (
 )  # fmt: skip
 
 
-def import_sources(sources: Mapping[str, Source], bench: Bench) -> None:
+def import_sources(sources: Mapping[str, Source], bench: Bench, *, need_questions: bool = True) -> None:
     """Write the passages, questions and rankings of all sources into the step's folder, in the order they come.
 
     With several sources every id is put behind its source's name, so that they cannot meet.
 
     Raises:
-        RagFtError: a row does not fit, or the sources hold nothing at all.
+        RagFtError: a row does not fit, or the sources hold no question although `need_questions`.
     """
     tally = bench.tally
     with ExitStack() as stack:
@@ -44,10 +44,11 @@ def import_sources(sources: Mapping[str, Source], bench: Bench) -> None:
                 writers[type(record)].add(_named(record, name, prefix))
         for kind, file in FILES.items():
             tally.rows[file] = writers[kind].flush()
-        if not tally.rows[FILES[Question]]:
+        if need_questions and not tally.rows[FILES[Question]]:
             raise RagFtError(
                 f"data.sources ({', '.join(sources)}) hold no question that could be read. "
-                "See what a file holds with `rag-ft import-check FILE`."
+                "A teacher writes them with data.questions.kind=teacher; see what a file holds with "
+                "`rag-ft import-check FILE`."
             )
 
 

@@ -19,6 +19,7 @@ class DataPaths:
     """The files a build leaves, by split. `contexts` and `labels` exist for train and validation."""
 
     raw: Path
+    synthesis: Path
     passages: dict[str, Path]
     rankings: Path
     retrieval: Path
@@ -47,6 +48,7 @@ def data_paths(folder: Path) -> DataPaths:
     """Return where `build_data` puts its files below its folder."""
     return DataPaths(
         raw=folder / "source",
+        synthesis=folder / "synthesis",
         passages={name: folder / f"clean/passages-{name}.arrow" for name in ("shared", *SPLITS)},
         rankings=folder / "clean/rankings.parquet",
         retrieval=folder / "retrieval",

@@ -21,7 +21,8 @@ from data_builders.retrieval import prepare_index
 from data_builders.retrievers import Query, open_retriever
 from data_builders.retrievers.settings import Bm25Settings
 from data_builders.servers import Call
-from data_builders.servers.job import identity_of, teacher_job
+from data_builders.servers.budget import price_of
+from data_builders.servers.job import identity_of, not_kept, teacher_job
 from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench
 from data_builders.synthesis.others import Search
@@ -92,10 +93,22 @@ def open_passages(raw: Path, folder: Path) -> Corpus:
     return Corpus.open([*targets.values()])
 
 
-def calls_to_price(settings: TeacherQuestionsSettings, raw: Path, seed: int) -> Iterator[Call]:
+def price_questions(
+    settings: TeacherQuestionsSettings, files: SynthesisFiles, sources: Sequence[str], seed: int
+) -> str:
+    """Return in a line what the questions of a recipe still cost, by the prompts as they are; ask nothing.
+
+    The step `source` has to be built.
+    """
+    calls = not_kept(calls_to_price(settings, files.passages, sources, seed), settings.endpoint, files.replies)
+    return f"questions still to be asked for: {price_of(calls, settings.endpoint).told()}"
+
+
+def calls_to_price(settings: TeacherQuestionsSettings, raw: Path, sources: Sequence[str], seed: int) -> Iterator[Call]:
     """Yield the calls that questions for the passages of `raw` (source/passages.parquet) take, without making them."""
     with TemporaryDirectory() as folder:
-        yield from synthesis_calls(settings, open_passages(raw, Path(folder)), seed)
+        prefixes = sources if len(sources) > 1 else ()
+        yield from synthesis_calls(settings, open_passages(raw, Path(folder)), seed, prefixes)
 
 
 def _search(bm25: Bm25Settings, corpus: Corpus, bench: Bench) -> Search:

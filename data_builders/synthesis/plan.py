@@ -80,6 +80,8 @@ def calls(settings: TeacherQuestionsSettings, passages: Sequence[Passage], plann
         yield Call(str(place), messages, answer_schema(len(shown)))
 
 
-def synthesis_calls(settings: TeacherQuestionsSettings, passages: Sequence[Passage], seed: int) -> Iterator[Call]:
+def synthesis_calls(
+    settings: TeacherQuestionsSettings, passages: Sequence[Passage], seed: int, sources: Collection[str] = ()
+) -> Iterator[Call]:
     """Yield every call that questions for these passages take, for pricing them before they are made."""
-    return calls(settings, passages, plan(settings, passages, seed))
+    return calls(settings, passages, plan(settings, passages, seed, sources))

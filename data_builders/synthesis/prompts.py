@@ -88,7 +88,8 @@ def template_text(file: str | None) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RagFtError(
-            f"data.questions.template={path}: {reason}. Give the path of a text file; ours to start from is {SHIPPED}."
+            f"data.questions.template={path}: {reason}. Give the path of a text file; "
+            "rag-ft recipes copy templates/questions writes ours."
         ) from None
 
 

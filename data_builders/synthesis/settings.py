@@ -81,6 +81,6 @@ class TeacherQuestionsSettings(Settings):
     """Share of the passages that are shown together with one they are linked to by a rare title, for questions that
     need both; those linked to none are asked about alone."""
     template: str | None = None
-    """A file with a prompt of your own; null takes ours."""
+    """A file with a prompt of your own (`rag-ft recipes copy templates/questions` writes ours); null takes ours."""
     filters: FiltersSettings = FiltersSettings()
     """Which questions are kept."""
