@@ -266,6 +266,12 @@ def test_routing_is_held_against_showing_everything():
     assert find(scores["cells"], system="routed", group="all")["calls"] == 1.4
 
 
+def test_a_failed_first_try_is_no_decision():
+    failed = replace(routed("q4", "", None, 50), failure="it broke", calls=1)
+    [row] = score([*ROUTED[:4], failed])["routing"]
+    assert (row["n"], row["answerable_share"]) == (4, 0.75)
+
+
 def test_without_a_system_shown_everything_the_comparison_is_null():
     for systems in ([], BOTH[1:], [BOTH[0].model_copy(update={"weights": "tuned"}), BOTH[1]]):
         [row] = score(ALL + ROUTED, systems=systems)["routing"]

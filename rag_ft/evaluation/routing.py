@@ -23,15 +23,16 @@ def showing_all(systems: Iterable[SystemSettings]) -> dict[str, str]:
 
 
 def routing_rows(points: Points, everything: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a row for every cell in which answers were routed.
+    """Return a row for every cell in which answers were routed, over those questions; a failed first try is none.
 
     Args:
         points: all cells.
         everything: by routed system the one that is shown all passages, where there is one.
     """
     rows = []
-    for point, by_id in points.items():
-        if any(answer.case.prediction.route for answer in by_id.values()):
+    for point, answers in points.items():
+        by_id = {id_: answer for id_, answer in answers.items() if answer.case.prediction.route}
+        if by_id:
             other = Point(everything.get(point.system, ""), point.gold, point.variant, point.passages)
             all_by_id = points.get(other, {})
             ids = sorted(by_id.keys() & all_by_id.keys() if all_by_id else by_id)

@@ -125,7 +125,8 @@ def _needs_all(ask: Ask, first: Answered, encoder: Encoder, system: SystemSettin
 
 
 def _route(ask: Ask, first: Answered, encoder: Encoder) -> str:
-    if not ask.passages:  # closed-book: there is nothing to route, and the prompt offers no declining
+    # Closed-book there is nothing to route, and the prompt offers no declining; a failed try decided nothing.
+    if not ask.passages or first.failure is not None:
         return ""
     return "all" if _declined(first, encoder) else "few"
 
