@@ -12,7 +12,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -29,8 +30,8 @@ from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, mos
 from data_builders.servers.protocol import RETRIES, Outcome, Taken, Writing, body_of, learn, read, told
 from data_builders.servers.settings import EndpointSettings, TeacherSettings
 
-Arrived: TypeAlias = Callable[[Call, Reply], None]
-"""Told of each reply the moment it is there, in the thread that asks and before anybody awaits it."""
+Arrived: TypeAlias = Callable[[Sequence[tuple[Call, Reply]]], None]
+"""Told of replies the moment they are there, in the thread that asks and before anybody awaits them."""
 
 _LOOK_AGAIN = 0.02  # seconds, while calls under way may still leave room in the budget for this one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds, as the openai client has them
@@ -72,7 +73,9 @@ class ServerAsker:
     spending: Spending
     taken: Taken
 
-    def __call__(self, calls: Iterable[Call], arrived: Arrived | None = None) -> Iterator[tuple[Call, Reply]]:
+    def __call__(
+        self, calls: Iterable[Call], arrived: Arrived | None = None
+    ) -> Generator[tuple[Call, Reply], None, None]:
         """Yield each call with its reply. Leaving half way, by Ctrl-C too, cancels what is under way.
 
         Raises:
@@ -83,9 +86,10 @@ class ServerAsker:
         with _Line(_Exchange(self), self.settings.concurrency, arrived) as line:
             while True:
                 # Taken ahead, as many again as are under way, so that the server need not wait for the caller.
-                for call in islice(waiting, 0 if spent else 2 * self.settings.concurrency - under_way):
-                    line.put(call)
-                    under_way += 1
+                if not spent and not line.ready:
+                    more = list(islice(waiting, 2 * self.settings.concurrency - under_way))
+                    line.put(more)
+                    under_way += len(more)
                 if not under_way:
                     break
                 found, under_way = line.get(), under_way - 1
@@ -106,7 +110,10 @@ class _Line:
         self._exchange, self._workers, self._arrived = exchange, workers, arrived
         self._loop, self._closing = asyncio.new_event_loop(), asyncio.Event()
         self._todo: asyncio.Queue[Call] = asyncio.Queue()
-        self._done: SimpleQueue[tuple[Call, Reply] | BaseException] = SimpleQueue()
+        self._fresh: list[tuple[Call, Reply]] = []
+        self._done: SimpleQueue[Sequence[tuple[Call, Reply] | BaseException]] = SimpleQueue()
+        self.ready: deque[tuple[Call, Reply] | BaseException] = deque()
+        """What is there and was not taken yet."""
         self._thread = Thread(target=self._run, name="calls to a server", daemon=True)
 
     def __enter__(self) -> Self:
@@ -120,20 +127,23 @@ class _Line:
             self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
-    def put(self, call: Call) -> None:
-        """Have a call asked."""
-        self._loop.call_soon_threadsafe(self._todo.put_nowait, call)
+    def put(self, calls: Sequence[Call]) -> None:
+        """Have calls asked."""
+        if calls:
+            self._loop.call_soon_threadsafe(lambda: deque(map(self._todo.put_nowait, calls), maxlen=0))
 
     def get(self) -> tuple[Call, Reply] | BaseException:
         """Await what comes next: a call's reply, or the error that was its end."""
-        return self._done.get()
+        while not self.ready:
+            self.ready.extend(self._done.get())
+        return self.ready.popleft()
 
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:
-            self._done.put(error)
+            self._done.put([error])
 
     async def _serve(self) -> None:
         async with self._exchange.session(self._workers) as session:
@@ -142,18 +152,29 @@ class _Line:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+            self._hand_over()
 
     async def _work(self, session: Any) -> None:
         while True:
             call = await self._todo.get()
             try:
                 reply = await self._exchange.answer(session, call)
-                if self._arrived is not None:
-                    self._arrived(call, reply)
             except Exception as error:
-                self._done.put(error)
-            else:
-                self._done.put((call, reply))
+                self._done.put([error])
+                continue
+            if not self._fresh:  # what arrives in the same turn of the loop is handed over, and committed, at once
+                self._loop.call_soon(self._hand_over)
+            self._fresh.append((call, reply))
+
+    def _hand_over(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        try:
+            if fresh and self._arrived is not None:
+                self._arrived(fresh)
+        except Exception as error:
+            self._done.put([error])
+        else:
+            self._done.put(fresh)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from data_builders.servers import Asker, Call, Reply
 from data_builders.servers.budget import Spending, amount
 from data_builders.servers.client import server_asker, teacher_writing
 from data_builders.servers.settings import TeacherSettings
-from data_builders.servers.store import Store, kept_on_arrival
+from data_builders.servers.store import Store, call_hash, kept_on_arrival
 
 
 def teacher_job(
@@ -54,7 +54,7 @@ def not_kept(calls: Iterable[Call], settings: TeacherSettings, store: Path) -> I
         return
     identity = identity_of(settings)
     with Store.open(store) as opened:
-        yield from (call for call in calls if opened.get(identity, call) is None)
+        yield from (call for call in calls if opened.get(call_hash(identity, call)) is None)
 
 
 def _shown(asker: Asker, spending: Spending, report: Callable[[str], None], total: int | None) -> Asker:

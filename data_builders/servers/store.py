@@ -6,9 +6,9 @@ import hashlib
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -19,8 +19,9 @@ from filelock import FileLock, Timeout
 from data_builders.errors import RagFtError
 from data_builders.servers import Asker, Call, Reply
 
-Source: TypeAlias = Callable[[Iterable[Call], Callable[[Call, Reply], None]], Iterator[tuple[Call, Reply]]]
-"""An asker that tells of each reply the moment it is there, perhaps in another thread, before it yields it."""
+Arrived: TypeAlias = Callable[[Sequence[tuple[Call, Reply]]], None]
+Source: TypeAlias = Callable[[Iterable[Call], Arrived], Generator[tuple[Call, Reply], None, None]]
+"""An asker that tells of replies the moment they are there, perhaps in another thread, before it yields them."""
 
 _OURS = 0x52414746  # application_id of the file's header: "RAGF"
 _AHEAD = 256  # replies read from disk while others are awaited
@@ -43,10 +44,10 @@ def kept(asker: Asker, path: Path, identity: Mapping[str, Any]) -> Asker:
     Asking raises RagFtError: the file is damaged or none of ours, cannot be written, or another process uses it.
     """
 
-    def source(calls: Iterable[Call], arrived: Callable[[Call, Reply], None]) -> Iterator[tuple[Call, Reply]]:
-        for call, reply in asker(calls):
-            arrived(call, reply)
-            yield call, reply
+    def source(calls: Iterable[Call], arrived: Arrived) -> Generator[tuple[Call, Reply], None, None]:
+        for pair in asker(calls):
+            arrived([pair])
+            yield pair
 
     return kept_on_arrival(source, path, identity)
 
@@ -59,7 +60,7 @@ def kept_on_arrival(source: Source, path: Path, identity: Mapping[str, Any]) -> 
         with _alone(lock, path), Store.open(path) as store:
             waiting = iter(calls)
             for call in waiting:
-                known = store.get(identity, call)
+                known = store.get(call_hash(identity, call))
                 if known is None:
                     yield from _asked(source, chain([call], waiting), store, identity)
                 else:
@@ -77,21 +78,32 @@ def _asked(
     answer is awaited.
     """
     found: deque[tuple[Call, Reply]] = deque()
+    under_way: dict[int, tuple[Call, str]] = {}  # hashes, each with its call, since a hash takes as long as a commit
 
     def missing() -> Iterator[Call]:
         for call in waiting:
-            known = store.get(identity, call)
+            digest = call_hash(identity, call)
+            known = store.get(digest)
             if known is None:
+                under_way[id(call)] = (call, digest)
                 yield call
                 continue
             found.append((call, known))
             if len(found) >= _AHEAD:
                 return
 
-    for pair in source(missing(), lambda call, reply: store.put(identity, call, reply)):
-        while found:
-            yield found.popleft()
-        yield pair
+    def digest_of(call: Call) -> str:
+        same, digest = under_way.pop(id(call), (None, ""))
+        return digest if same is call else call_hash(identity, call)
+
+    def arrived(fresh: Sequence[tuple[Call, Reply]]) -> None:
+        store.put(str(identity.get("model", "")), [(digest_of(call), call.key, reply) for call, reply in fresh])
+
+    with closing(source(missing(), arrived)) as pairs:  # so that it has put the last before the file is closed
+        for pair in pairs:
+            while found:
+                yield found.popleft()
+            yield pair
     yield from found
 
 
@@ -126,20 +138,26 @@ class Store:
                 _prepare(database, path)
             yield cls(path, database, Lock())
 
-    def get(self, identity: Mapping[str, Any], call: Call) -> Reply | None:
-        """Return the reply to a call; None where there is none, or a failure that may pass."""
+    def get(self, digest: str) -> Reply | None:
+        """Return the reply to the call of this hash; None where there is none, or a failure that may pass."""
         query = "SELECT reply FROM replies WHERE hash = ? AND NOT may_pass"
         with self.lock, _told(self.path):
-            row = self.database.execute(query, (call_hash(identity, call),)).fetchone()
+            row = self.database.execute(query, (digest,)).fetchone()
         return None if row is None else _reply_of(row[0], self.path)
 
-    def put(self, identity: Mapping[str, Any], call: Call, reply: Reply) -> None:
-        """Commit a reply. It outlives the process from here on."""
-        problem = CUT_OFF if reply.failure is None and reply.truncated else reply.failure
-        written = json.dumps({name: value for name, value in asdict(reply).items() if value is not None})
-        row = (call_hash(identity, call), call.key, str(identity.get("model", "")), problem, reply.may_pass, written)
+    def put(self, model: str, replies: Iterable[tuple[str, str, Reply]]) -> None:
+        """Commit replies, each with its call's hash and key. They outlive the process from here on."""
+        rows = [_row(model, *one) for one in replies]
         with self.lock, _told(self.path):
-            self.database.execute(_PUT, row)
+            self.database.execute("BEGIN")
+            self.database.executemany(_PUT, rows)
+            self.database.execute("COMMIT")
+
+
+def _row(model: str, digest: str, key: str, reply: Reply) -> tuple[str, str, str, str | None, bool, str]:
+    problem = CUT_OFF if reply.failure is None and reply.truncated else reply.failure
+    written = json.dumps({name: value for name, value in vars(reply).items() if value is not None})
+    return digest, key, model, problem, reply.may_pass, written
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:

@@ -1,0 +1,179 @@
+"""A job of calls to a teacher, killed at random moments, over a line on which 30 % of all calls fail: nothing is lost.
+
+`python -m benchmarks.killed_labels` starts a server (or takes one, --url and --model, for example `transformers serve`
+over a small model), puts a proxy before it that fails calls in every way, and kills the job 20 times with SIGKILL
+between two of its replies or in the middle of calls. At the end every key has one kept reply, and the server wrote no
+second answer to a prompt but for calls that were under way at a kill or whose answer the proxy lost on its way back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_file import write_result
+from data_builders.servers import Call
+from data_builders.servers.job import teacher_job
+from data_builders.servers.settings import TeacherSettings
+
+AT_ONCE = 16
+
+
+def main() -> None:
+    """Kill, go on, count."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--faults", type=float, default=0.3)
+    parser.add_argument("--url", help="a server of your own; else one that answers after 20 to 80 ms is started")
+    parser.add_argument("--model", default="stub")
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--timeout", type=float, default=2.0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, proxy(Path(folder), given.url, given.faults) as url:
+        job = Job(Path(folder), url, given)
+        kills = [job.killed(number) for number in range(given.kills)]
+        peaks = [one for one in [*job.peaks(), *job.finished()] if one]
+        write_result("killed_labels", counted(Path(folder), given, kills, peaks), told(given))
+
+
+def told(given: argparse.Namespace) -> str:
+    changed = [] if given.url is None else [f"--url {given.url} --model {given.model}"]
+    return " ".join(["python -m benchmarks.killed_labels", *changed])
+
+
+class Job:
+    """The job as a process that can be killed."""
+
+    def __init__(self, folder: Path, url: str, given: argparse.Namespace) -> None:
+        self.folder, self.given, self.rng = folder, given, random.Random(11)
+        self.store, self.memory = folder / "replies.sqlite", folder / "memory"
+        limits = [str(given.calls), str(given.max_tokens), str(given.timeout)]
+        self.command = [sys.executable, "-m", "benchmarks.killed_labels", "work"]
+        self.command += [url, given.model, *limits, str(self.store), str(self.memory)]
+
+    def killed(self, number: int) -> int:
+        """Start the job, kill it a random while after its first new reply; return how many replies are kept."""
+        before = kept(self.store)
+        share = self.given.calls * 0.9 / self.given.kills
+        until = before + max(1, round(self.rng.uniform(0.3, 1.3) * share))
+        process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and kept(self.store) < min(until, self.given.calls - 1):
+            time.sleep(self.rng.uniform(0.001, 0.02))
+        time.sleep(self.rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        if process.wait() not in (0, -signal.SIGKILL):
+            raise SystemExit(f"the job ended by itself with {process.returncode}")
+        return kept(self.store)
+
+    def finished(self) -> list[int]:
+        """Run the job until every call has an answer: what failed in passing is asked for again by the next run."""
+        for _ in range(10):
+            subprocess.run(self.command, check=True, stdout=subprocess.DEVNULL)
+            if not failing(self.store):
+                break
+        return self.peaks()
+
+    def peaks(self) -> list[int]:
+        """Return peak memory in MiB, as the job noted it after a quarter, a half and the end."""
+        return list(map(int, self.memory.read_text().split())) if self.memory.exists() else []
+
+
+def counted(folder: Path, given: argparse.Namespace, kills: list[int], peaks: list[int]) -> dict[str, Any]:
+    with sqlite3.connect(folder / "replies.sqlite") as database:
+        rows = Counter(key for (key,) in database.execute("SELECT key FROM replies"))
+    said = [json.loads(line) for line in (folder / "proxy.jsonl").read_text().splitlines()]
+    lost = Counter(each["prompt"] for each in said if each["answered"] and each["fault"])
+    delivered = Counter(each["prompt"] for each in said if each["answered"] and not each["fault"])
+    again = sum(count - 1 for count in delivered.values())
+    return {
+        "calls": given.calls,
+        "kills": len(kills),
+        "calls at once": AT_ONCE,
+        "requests the proxy saw": len(said),
+        "requests failed by the proxy": sum(bool(each["fault"]) for each in said),
+        "ways of failing": dict(Counter(each["fault"] for each in said if each["fault"]).most_common()),
+        "keys with exactly one kept reply": sum(rows[str(number)] == 1 for number in range(given.calls)),
+        "kept replies that are failures": failing(folder / "replies.sqlite"),
+        "whole answers delivered twice": again,
+        "most that kills could cost (calls at once x kills)": AT_ONCE * len(kills),
+        "answers lost on their way by the proxy": lost.total(),
+        "kept at the kills": kills,
+        "peak memory after 1/4, 1/2 and all of the last run (MiB)": peaks[-3:],
+    }
+
+
+def kept(store: Path) -> int:
+    return counted_in(store, "SELECT count(*) FROM replies")
+
+
+def failing(store: Path) -> int:
+    return counted_in(store, "SELECT count(*) FROM replies WHERE may_pass")
+
+
+def counted_in(store: Path, query: str) -> int:
+    if not store.exists():
+        return 0
+    try:
+        database = sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            return int(database.execute(query).fetchone()[0])
+        finally:
+            database.close()
+    except sqlite3.OperationalError:  # its table is being made
+        return 0
+
+
+@contextmanager
+def proxy(folder: Path, server: str | None, faults: float) -> Iterator[str]:
+    """Start the proxy in a process of its own; give its address."""
+    command = [sys.executable, "-m", "benchmarks.faulty_proxy", str(folder / "proxy.jsonl"), str(faults), server or ""]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def work(arguments: list[str]) -> None:
+    """Do the job: what is started, killed and started again."""
+    url, model, calls, max_tokens, timeout, store, memory = arguments
+    count = int(calls)
+    settings = TeacherSettings(
+        base_url=url, model=model, concurrency=AT_ONCE, timeout=float(timeout), max_tokens=int(max_tokens)
+    )
+    peaks: list[int] = []
+    for done, _ in enumerate(teacher_job(settings, Path(store), print, count)(conversations(count)), 1):
+        if done in (count // 4, count // 2, count):
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    Path(memory).write_text(" ".join(map(str, peaks)))
+
+
+def conversations(count: int) -> Iterator[Call]:
+    for number in range(count):
+        text = f"Question {number}: how many passages name the river? " + "A passage about a river. " * 40
+        yield Call(str(number), ({"role": "user", "content": text},))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["work"]:
+        os.environ.pop("OPENAI_API_KEY", None)
+        work(sys.argv[2:])
+    else:
+        main()
