@@ -10,9 +10,17 @@ from data_builders.errors import RagFtError
 
 if TYPE_CHECKING:
     from data_builders.data_settings import DataSettings
+    from data_builders.label_step import LocalWriter
 
 
-def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Callable[[str], None]) -> None:
+def build_data(
+    settings: DataSettings,
+    seed: int,
+    folder: Path,
+    *,
+    report: Callable[[str], None],
+    local: LocalWriter | None = None,
+) -> None:
     """Build every step below `folder`, running only those whose inputs or files changed.
 
     Args:
@@ -20,6 +28,7 @@ def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Calla
         seed: seed of everything random; the same settings and seed give the same bytes.
         folder: the data folder of a run; made if missing.
         report: takes the lines a person reads.
+        local: writes the labels of self-synthesis.
 
     Raises:
         RagFtError: the sources' data break a contract, or the folder cannot be written.
@@ -29,7 +38,7 @@ def build_data(settings: DataSettings, seed: int, folder: Path, *, report: Calla
     from data_builders.steps import run_steps
 
     executor = Executor(settings.executor, settings.processes)
-    run_steps(data_steps(settings, seed, folder), seed, folder, report, executor)
+    run_steps(data_steps(settings, seed, folder, local), seed, folder, report, executor)
 
 
 def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
@@ -46,3 +55,37 @@ def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
         raise RagFtError(
             f"the data in {folder} are not those of this recipe: {stale}. Run `rag-ft build RECIPE` first."
         )
+
+
+def price_data(settings: DataSettings, seed: int, folder: Path, *, report: Callable[[str], None]) -> None:
+    """Build every step that is free, and say what asking a server for the rest would cost; ask nothing.
+
+    Args:
+        settings: the `data` section of a recipe.
+        seed: as in `build_data`.
+        folder: the data folder of a run.
+        report: takes the lines a person reads.
+
+    Raises:
+        RagFtError: as `build_data` does.
+    """
+    from data_builders.data_steps import data_steps, label_files, synthesis_files
+    from data_builders.executor import Executor
+    from data_builders.label_step import price_labels
+    from data_builders.paths import data_paths
+    from data_builders.steps import first_stale, run_steps
+    from data_builders.synthesis_step import price_questions
+
+    steps, executor = data_steps(settings, seed, folder), Executor(settings.executor, settings.processes)
+    if settings.questions is not None:
+        run_steps(steps[:1], seed, folder, report, executor)
+        files = synthesis_files(data_paths(folder))
+        report(price_questions(settings.questions, files, [*settings.sources], seed))
+        if first_stale(steps[:2], seed, folder):
+            return report("labels: their price can be said once the questions are written")
+    run_steps([step for step in steps if step.name not in PAID], seed, folder, report, executor)
+    report(price_labels(label_files(data_paths(folder)), settings.labels, settings.contexts.gold_absent))
+
+
+PAID = ("synthesis", "labels")
+"""Steps that may ask a server."""

@@ -15,7 +15,16 @@ from data_builders.context_step import advise, write_contexts
 from data_builders.corpus import Corpus
 from data_builders.data_settings import DataSettings
 from data_builders.import_step import FILES, import_sources, signatures
-from data_builders.label_step import write_labels
+from data_builders.label_step import (
+    REJECTED,
+    LabelFiles,
+    LocalWriter,
+    ask_again,
+    label_identity,
+    write_labels,
+    write_written_labels,
+)
+from data_builders.labels.settings import GoldLabelsSettings
 from data_builders.paths import TRAINING_SPLITS, DataPaths, data_paths
 from data_builders.pools import Judging, gold_in, write_pools
 from data_builders.records import Passage, Question
@@ -45,6 +54,7 @@ class _Build:
     settings: DataSettings
     seed: int
     folder: Path
+    local: LocalWriter | None = None
 
     @property
     def paths(self) -> DataPaths:
@@ -79,9 +89,9 @@ class _Build:
         return Step(name, _VERSIONS[name.split("/")[0]], depends, needs, tuple(file.name for file in writes), work)
 
 
-def data_steps(settings: DataSettings, seed: int, folder: Path) -> list[Step]:
-    """Declare the steps of a build in order."""
-    build = _Build(settings, seed, folder)
+def data_steps(settings: DataSettings, seed: int, folder: Path, local: LocalWriter | None = None) -> list[Step]:
+    """Declare the steps of a build in order; `local` is asked for self-synthesis, when building."""
+    build = _Build(settings, seed, folder, local)
     questions = [_source(build), *_synthesis(build), _clean(build)]
     return [*questions, *_retrieval(build), _pools(build), _contexts(build), _labels(build)]
 
@@ -208,12 +218,22 @@ def _contexts(build: _Build) -> Step:
 
 
 def _labels(build: _Build) -> Step:
-    paths, gold_absent = build.paths, build.settings.contexts.gold_absent
+    paths, settings, gold_absent = build.paths, build.settings.labels, build.settings.contexts.gold_absent
 
     def work(bench: Bench) -> None:
+        if not isinstance(settings, GoldLabelsSettings):
+            return write_written_labels(label_files(paths), settings, gold_absent, build.local, bench)
+        for name in REJECTED:  # of a teacher before
+            (bench.target / name).unlink(missing_ok=True)
         for split in TRAINING_SPLITS:
             write_labels(paths.contexts[split], paths.questions[split], gold_absent, bench)
 
-    depends = {**_plain(build, "labels"), "gold_absent": gold_absent}
+    depends = {"labels": label_identity(settings), "gold_absent": gold_absent}
     reads = [*_training(paths.questions), *paths.contexts.values()]
-    return build.step("labels", reads, [*paths.labels.values()], depends, work)
+    step = build.step("labels", reads, [*paths.labels.values()], depends, work)
+    return replace(step, outside=partial(ask_again, build.folder / "labels"))
+
+
+def label_files(paths: DataPaths) -> LabelFiles:
+    """Return what the labels of a build are made from."""
+    return LabelFiles(tuple(_training(paths.contexts)), tuple(_training(paths.questions)), paths.replies)

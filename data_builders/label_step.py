@@ -1,23 +1,51 @@
-"""Labels every context row, part by part. What a label says is in labels/."""
+"""Labels every context row: from annotations, or by a model that is asked. What a label says is in labels/."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_builders.entailment import Entails, load_entailment
+from data_builders.labels.balance import advise_on_balance
 from data_builders.labels.gold import GoldAbsent, label_rows
-from data_builders.manifest import Tally
+from data_builders.labels.prompts import read_template
+from data_builders.labels.settings import LabelsSettings, SelfSynthesisLabelsSettings, TeacherLabelsSettings
+from data_builders.manifest import Tally, read_manifest
 from data_builders.ranked import Annotations
 from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
+from data_builders.servers import Asker, Call
 from data_builders.steps import Bench
-from data_builders.tables import context_row_of
+from data_builders.tables import context_row_of, read_context_rows
+
+REJECTED = ("rejected.jsonl", "rejected.html")
+"""What the step leaves beside its rows where labels were checked."""
+_ROWS = 256
+"""Rows of a table that is written."""
+_CUT_OFF = 0.05
+"""Share of outputs cut off above which the report says what to do."""
+
+LocalWriter = Callable[[SelfSynthesisLabelsSettings, Path, Callable[[str], None], int | None], Asker]
+"""Makes what answers the calls of self-synthesis, of the settings, the file that keeps replies, what takes lines about
+progress, and how many labels are wanted. Engines and weights are the business of `rag_ft`, which hands one in."""
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """What the step reads of each split, and where replies are kept: outside its own folder, which is rebuilt."""
+
+    contexts: tuple[Path, ...]
+    questions: tuple[Path, ...]
+    replies: Path
 
 
 def write_labels(contexts: Path, questions: Path, gold_absent: GoldAbsent, bench: Bench) -> None:
-    """Write the rows of `contexts` with labels, under the same file name."""
+    """Write the rows of `contexts` with labels made of annotations, under the same file name."""
     groups = pq.ParquetFile(contexts).num_row_groups
     job = LabelJob(contexts, questions, gold_absent)
     tables = bench.tables(job, groups, 1, f"parts of {contexts.stem} labelled")
@@ -40,3 +68,134 @@ class LabelJob:
         file, annotated = self._opened
         rows = map(context_row_of, file.read_row_groups(range(start, stop)).to_pylist())
         return record_table(ContextRow, label_rows(rows, annotated.question, self.gold_absent, tally))
+
+
+def label_identity(settings: LabelsSettings) -> dict[str, Any]:
+    """Return what of the settings decides labels, for the manifest: not how fast they come, nor what they cost.
+
+    A template is known by its words. The server's address is left out as well: the model's name says whose labels
+    these are, and an address may hold a password.
+
+    Raises:
+        RagFtError: the template is not there, or cannot be filled in.
+    """
+    plain = settings.model_dump(mode="json")
+    if isinstance(settings, TeacherLabelsSettings | SelfSynthesisLabelsSettings):
+        plain["template_sha256"] = read_template(settings.template, settings.style).sha256
+        plain.pop("batch_size", None)
+    if isinstance(settings, TeacherLabelsSettings):
+        from data_builders.servers.job import identity_of
+
+        plain["endpoint"] = identity_of(settings.endpoint)
+    return plain
+
+
+def ask_again(folder: Path) -> dict[str, Any]:
+    """Return why a finished step has to run again though nothing changed: calls that failed in passing last time.
+
+    It is compared with what was so before that run, so calls that fail again are left alone until their number changes.
+    """
+    from data_builders.labels.written import PASSING
+
+    failed = (read_manifest(folder) or {}).get("counts", {}).get(PASSING, 0)
+    return {"because": f"{failed} calls without an answer may get one now"} if failed else {}
+
+
+def asked_rows(files: LabelFiles, gold_absent: GoldAbsent) -> int:
+    """Return how many labels a writer is asked for."""
+    from data_builders.labels.written import is_asked
+
+    rows = (row for file in files.contexts for row in read_context_rows(file))
+    return sum(is_asked(asked, gold_absent) for row in rows for asked in row.questions)
+
+
+def label_calls(files: LabelFiles, settings: Any, gold_absent: GoldAbsent) -> Iterator[Call]:
+    """Yield the first call of every label, in order, to be priced."""
+    from data_builders.labels.written import first_call, is_asked
+
+    template = read_template(settings.template, settings.style)
+    for file in files.contexts:
+        for row in read_context_rows(file):
+            for asked in row.questions:
+                if is_asked(asked, gold_absent):
+                    yield first_call(row, asked, settings, template)
+
+
+def price_labels(files: LabelFiles, settings: LabelsSettings, gold_absent: GoldAbsent) -> str:
+    """Return in a line what the labels of a recipe cost, by the prompts as they are; ask nothing."""
+    if isinstance(settings, TeacherLabelsSettings):
+        from data_builders.servers.budget import price_of
+        from data_builders.servers.job import not_kept
+
+        calls = not_kept(label_calls(files, settings, gold_absent), settings.endpoint, files.replies)
+        return f"labels still to be asked for: {price_of(calls, settings.endpoint).told()}"
+    if isinstance(settings, SelfSynthesisLabelsSettings):
+        return f"labels: {asked_rows(files, gold_absent):,} written here by {settings.weights}, nothing to pay"
+    return "labels: made of annotations, nothing to pay"
+
+
+def write_written_labels(
+    files: LabelFiles, settings: Any, gold_absent: GoldAbsent, local: LocalWriter | None, bench: Bench
+) -> None:
+    """Write the rows of every split with labels of a model, and what was rejected beside them.
+
+    Every reply is kept in `files.replies`: the same command goes on where it was stopped, and a change of gates asks
+    nothing again.
+
+    Raises:
+        RagFtError: the server cannot be asked at all, or the budget is spent.
+        ValueError: self-synthesis without `local`.
+    """
+    from data_builders.labels.rejected_page import rejected_writer
+    from data_builders.labels.written import Writing, write_rows
+
+    asker = _asker(files, settings, gold_absent, local, bench)
+    template, entails = read_template(settings.template, settings.style), _entails(settings)
+    with rejected_writer(bench.target, lambda: sum(_by_evidence(bench.tally.counts, "kept"))) as turned_away:
+        for contexts, questions in zip(files.contexts, files.questions, strict=True):
+            annotated = Annotations.read(questions).question
+            writing = Writing(settings, template, annotated, gold_absent, entails, turned_away)
+            rows = write_rows(read_context_rows(contexts), writing, asker, bench.tally)
+            bench.write(contexts.name, CONTEXT_SCHEMA, _tables(rows))
+    _sum_up(settings, bench.tally)
+
+
+def _asker(files: LabelFiles, settings: Any, gold_absent: GoldAbsent, local: LocalWriter | None, bench: Bench) -> Asker:
+    from data_builders.servers.job import teacher_job
+
+    total = asked_rows(files, gold_absent)
+    if isinstance(settings, TeacherLabelsSettings):
+        return teacher_job(settings.endpoint, files.replies, bench.report, total)
+    if local is None:
+        raise ValueError("self-synthesis needs a writer, and build_data was given none")
+    return local(settings, files.replies, bench.report, total)
+
+
+def _entails(settings: Any) -> Entails | None:
+    support = settings.gates.support
+    return load_entailment(support.model, "data.labels.gates.support.model") if support and support.model else None
+
+
+def _tables(rows: Iterator[ContextRow]) -> Iterator[pa.Table]:
+    while part := list(islice(rows, _ROWS)):
+        yield record_table(ContextRow, part)
+
+
+def _sum_up(settings: Any, tally: Tally) -> None:
+    """Add what the calls cost, and what to change where the numbers look wrong."""
+    counts = tally.counts
+    endpoint = getattr(settings, "endpoint", None)
+    if endpoint is not None and None not in (endpoint.input_price, endpoint.output_price):
+        read, written = (counts.get(f"tokens {name}", 0) for name in ("read", "written"))
+        counts["money"] = round((read * endpoint.input_price + written * endpoint.output_price) / 1e6, 4)
+    asked, kept = (_by_evidence(counts, name) for name in ("asked", "kept"))
+    if settings.rejected == "drop":
+        advise_on_balance(asked, kept, tally)
+    if counts.get("answers cut off", 0) > _CUT_OFF * sum(asked):
+        key = "labels.endpoint.max_tokens" if endpoint is not None else "labels.max_new_tokens"
+        tally.advice.append(f"{counts['answers cut off']:,} answers were cut off at the most tokens: raise data.{key}.")
+
+
+def _by_evidence(counts: dict[str, Any], what: str) -> tuple[int, int]:
+    with_, without = (counts.get(f"labels {what} of contexts {word} evidence", 0) for word in ("with", "without"))
+    return with_, without

@@ -184,7 +184,8 @@ def why_stale(
 ) -> str | None:
     """Say in a few words why a step has to run, or return None when its `files` are those it would write again.
 
-    `outside` is what files of others look like now; None leaves them out of the question.
+    `outside` is what files of others look like now, or why else to run again (`because`); None leaves that out of the
+    question.
     """
     if not folder.exists():
         return "not built yet"
@@ -194,7 +195,7 @@ def why_stale(
     if manifest.get("fingerprint") != identity.fingerprint:
         return _what_changed(manifest, identity)
     if outside is not None and outside != manifest.get("outside", {}):
-        return "a file of the source changed"
+        return str(outside.get("because", "a file of the source changed"))
     problems = (_file_problem(folder / name, manifest["outputs"].get(name)) for name in files)
     return next((problem for problem in problems if problem), None)
 

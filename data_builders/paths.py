@@ -16,7 +16,10 @@ TRAINING_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validat
 
 @dataclass(frozen=True)
 class DataPaths:
-    """The files a build leaves, by split. `contexts` and `labels` exist for train and validation."""
+    """The files a build leaves, by split. `contexts` and `labels` exist for train and validation.
+
+    `replies` is what was said by whoever wrote the labels; it outlives every step.
+    """
 
     raw: Path
     synthesis: Path
@@ -28,6 +31,7 @@ class DataPaths:
     hits: dict[str, Path]
     contexts: dict[str, Path]
     labels: dict[str, Path]
+    replies: Path
 
     def found(self, retriever: str, split: str) -> Path:
         """Return the file of what one retriever found."""
@@ -57,4 +61,5 @@ def data_paths(folder: Path) -> DataPaths:
         hits={split: folder / f"pools/{split}.arrow" for split in SPLITS},
         contexts={split: folder / f"contexts/{split}.parquet" for split in TRAINING_SPLITS},
         labels={split: folder / f"labels/{split}.parquet" for split in TRAINING_SPLITS},
+        replies=folder / "replies/labels.sqlite",
     )

@@ -51,7 +51,7 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "sources" if not number else "", f"{source}: {_source(settings)}"
     yield "retrieval", f"{', '.join(retriever_names(data.retrievers))}, {data.depth} passages deep"
     yield "contexts", _contexts(recipe)
-    yield "labels", f"{data.labels.kind}, style {model.prompt.style}"
+    yield "labels", f"{_labels(data.labels)}, style {model.prompt.style}"
     yield "weights", _weights(model)
     yield from _training(training)
     asked = f"{evaluation.questions:,} questions" if evaluation.questions else "all test questions"
@@ -65,6 +65,14 @@ def _source(settings: Any) -> str:
 
     told = {"kind": settings.kind, **settings.model_dump(mode="json", exclude_unset=True)}
     return yaml.safe_dump(told, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 20).strip()
+
+
+def _labels(labels: Any) -> str:
+    """Return who writes the labels."""
+    if labels.kind == "gold":
+        return "gold"
+    who = f"{labels.endpoint.model} at {labels.endpoint.base_url}" if labels.kind == "teacher" else labels.weights
+    return f"{labels.kind} by {who}, rejected ones: {labels.rejected}"
 
 
 def _weights(model: ModelSettings) -> str:

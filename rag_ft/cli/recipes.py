@@ -25,9 +25,9 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
-    """List, show or copy the recipes that come with rag-ft. A copy is yours to edit."""
+    """List, show or copy the recipes and prompt templates that come with rag-ft. A copy is yours to edit."""
     from rag_ft.recipe.problems import suggestion
-    from rag_ft.recipe.shipped import shipped_recipes
+    from rag_ft.recipe.shipped import shipped_recipes, shipped_templates
 
     if action not in _ACTIONS:
         raise RagFtError(f"rag-ft recipes cannot {action}: {suggestion(action, _ACTIONS)}")
@@ -35,9 +35,10 @@ def run(
         return _list(shipped_recipes())
     if name is None:
         raise RagFtError(f"which recipe? Write rag-ft recipes {action} NAME; rag-ft recipes list has the names.")
-    source = shipped_recipes().get(name.removesuffix(".yaml"))
+    known = {**shipped_recipes(), **shipped_templates()}
+    source = known.get(name.removesuffix(".yaml").removesuffix(".txt"))
     if source is None:
-        raise RagFtError(f'no recipe "{name}" comes with rag-ft: {suggestion(name, shipped_recipes())}')
+        raise RagFtError(f'no recipe "{name}" comes with rag-ft: {suggestion(name, known)}')
     if action == "show":
         typer.echo(source.read_text(encoding="utf-8"), nl=False)
         return 0
@@ -54,11 +55,15 @@ def _list(recipes: dict[str, Path]) -> int:
 
 
 def _copy(source: Path, destination: Path, force: bool) -> int:
-    """Copy a recipe and, beside it, the schema its first line names."""
+    """Copy a template, or a recipe and, beside it, the schema its first line names."""
     target = destination / source.name if destination.is_dir() else destination
     schema = target.with_name("rag-ft.schema.json")
     if target.exists() and not force:
         raise RagFtError(f"{target} exists: choose another DEST, or overwrite it with --force.")
+    if source.suffix == ".txt":
+        _write(target, source.read_text(encoding="utf-8"))
+        typer.echo(f"wrote {target}\nnext: name it in a recipe, as data.labels.template or data.questions.template")
+        return 0
     _write(target, _portable(source, schema.name))
     written = [str(target)]
     if force or not schema.exists():

@@ -23,6 +23,7 @@ def run(
     from data_builders.files import write_json
     from rag_ft.cli import report
     from rag_ft.evaluation.run import evaluate
+    from rag_ft.labelling import local_writer
     from rag_ft.memory import give_back
     from rag_ft.models.weights import resolve_model
     from rag_ft.recipe.load import load_recipe
@@ -35,7 +36,7 @@ def run(
     from_nothing = not run_folder(loaded).root.exists()
     resolve_model(loaded.model, run_folder(loaded).training)  # a wrong name is said before anything is written
     folder = open_run(loaded, restart=restart)
-    build_data(loaded.data, loaded.seed, folder.data, report=typer.echo)
+    build_data(loaded.data, loaded.seed, folder.data, report=typer.echo, local=local_writer(loaded.model))
     told = [recipe, *(overrides or ())]
     if code := start_training(told, loaded, folder, typer.echo, accelerate, goes_on=True):
         return code

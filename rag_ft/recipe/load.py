@@ -10,7 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_builders.errors import RagFtError
-from rag_ft.recipe import evaluation_rules, model_rules, rules, stage_rules, synthesis_rules, training_rules
+from rag_ft.recipe import (
+    evaluation_rules,
+    label_rules,
+    model_rules,
+    rules,
+    stage_rules,
+    synthesis_rules,
+    training_rules,
+)
 from rag_ft.recipe.merge import apply_overrides, overlay
 from rag_ft.recipe.messages import data_path, problems_of
 from rag_ft.recipe.problems import KeyPath, Node, Problem, nearest, report, shown
@@ -25,6 +33,7 @@ RULE_BOOKS = (
     training_rules,
     stage_rules,
     evaluation_rules,
+    label_rules,
     synthesis_rules,
 )  # a rule is known once its module is imported
 

@@ -1,4 +1,4 @@
-"""The recipes that come with rag-ft: where they are and what they are called. Loads none."""
+"""The recipes and prompt templates that come with rag-ft: where they are and what they are called. Loads none."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def shipped_recipes() -> dict[str, Path]:
     folder = shipped_folder()
     files = sorted(folder.rglob("*.yaml"))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def shipped_templates() -> dict[str, Path]:
+    """Return the prompts for teachers by name (`templates/self_reasoning`), sorted."""
+    import data_builders
+
+    files = sorted(Path(data_builders.__file__).parent.glob("*/templates/*.txt"))
+    return {f"templates/{file.stem}": file for file in files if file.stem != "repair"}  # that one is no setting
 
 
 def summary(path: Path) -> str:

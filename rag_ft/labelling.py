@@ -1,0 +1,140 @@
+"""The student's own base model as a writer of labels (InstructRAG, arXiv 2406.13629). Knows nothing of labels.
+
+`data_builders` knows neither weights nor engines, so the verbs that build hand this in. Nothing is loaded before the
+first call that was never answered: labels that are all on disk need no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_builders.label_step import LocalWriter
+from data_builders.labels.settings import SelfSynthesisLabelsSettings
+from data_builders.servers import Asker, Call, Reply
+from rag_ft.models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from rag_ft.generation import Generation
+    from rag_ft.models.weights import Weights
+    from rag_ft.prompting.encode import Encoder
+
+_BATCHES = 8
+"""Batches of prompts that are sorted by length together."""
+
+
+def local_writer(model: ModelSettings) -> LocalWriter:
+    """Return what makes the writer of a recipe's labels when it is needed."""
+    return partial(self_synthesis_asker, model)
+
+
+def self_synthesis_asker(
+    model: ModelSettings,
+    settings: SelfSynthesisLabelsSettings,
+    store: Path,
+    report: Callable[[str], None],
+    total: int | None,
+) -> Asker:
+    """Return an asker whose calls weights loaded here answer, greedily.
+
+    Args:
+        model: the recipe's `model` section: dtype, quantisation, chat template; its adapter is left out.
+        settings: whose weights, how long, how many at once.
+        store: keeps every reply; what is in it is not generated again.
+        report: takes lines about progress.
+        total: how many labels are wanted.
+
+    Raises:
+        RagFtError: the weights name nothing that can be loaded.
+    """
+    from data_builders.servers.store import kept
+    from rag_ft.models.weights import resolve_model
+
+    own = settings.weights == model.weights
+    told = {"weights": settings.weights, "adapter": None, "revision": model.revision if own else None}
+    chosen = model.model_copy(update=told)
+    weights = resolve_model(chosen)
+    writer = _LocalWriter(chosen, weights, settings, report, total)
+    identity = {
+        "model": settings.weights,
+        "weights": weights.identity,
+        "loaded": chosen.model_dump(mode="json", include={"dtype", "quantisation", "chat_template", "rope_scaling"}),
+        "template": chosen.chat_template_kwargs,
+        "max_tokens": settings.max_new_tokens,
+    }
+    return kept(writer, store, identity)
+
+
+@dataclass
+class _LocalWriter:
+    """Answers calls with transformers, a few batches at a time. Limits: schemas are not enforced, only asked for."""
+
+    model: ModelSettings
+    weights: Weights
+    settings: SelfSynthesisLabelsSettings
+    report: Callable[[str], None]
+    total: int | None
+    _loaded: tuple[Any, Encoder] | None = field(default=None, init=False)
+
+    def __call__(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
+        """Yield calls with replies, batch by batch."""
+        waiting = iter(calls)
+        while part := list(islice(waiting, self.settings.batch_size * _BATCHES)):
+            yield from self._answer(part)
+
+    def _answer(self, calls: list[Call]) -> Iterator[tuple[Call, Reply]]:
+        from rag_ft.generation import Request
+        from rag_ft.generation.choose import choose_engine
+
+        model, encoder = self._load()
+        named = {str(place): call for place, call in enumerate(calls)}
+        groups = [[Request(key, (encoder.tokenise(_prompt(encoder, call)),))] for key, call in named.items()]
+        engine = choose_engine(
+            model,
+            encoder,
+            groups,
+            max_new_tokens=self.settings.max_new_tokens,
+            batch_size=self.settings.batch_size,
+            share=False,
+        )
+        for batch in engine.generate(groups):
+            for written in batch:
+                yield named[written.key], self._reply(written, encoder)
+
+    def _load(self) -> tuple[Any, Encoder]:
+        from rag_ft.models.load import load_model, load_tokenizer
+        from rag_ft.prompting.encode import Encoder
+        from rag_ft.prompting.settings import PromptSettings
+
+        if self._loaded is None:
+            self.report(f"  {self.weights.reference} is loaded to write {self.total or 'the'} labels")
+            tokenizer = load_tokenizer(self.model, self.weights)
+            encoder = Encoder(tokenizer, PromptSettings(), self.model.chat_template_kwargs)
+            self._loaded = load_model(self.model, self.weights).eval(), encoder
+        return self._loaded
+
+    def _reply(self, written: Generation, encoder: Encoder) -> Reply:
+        if written.failure is not None:
+            return Reply(prompt_tokens=written.prompt_tokens, seconds=written.seconds, failure=written.failure)
+        return Reply(
+            text=encoder.tokenizer.decode(list(written.ids), skip_special_tokens=True),
+            prompt_tokens=written.prompt_tokens,
+            output_tokens=len(written.ids),
+            truncated=len(written.ids) >= self.settings.max_new_tokens,
+            confidence=written.confidence,
+            seconds=written.seconds,
+        )
+
+
+def _prompt(encoder: Encoder, call: Call) -> str:
+    """Return a conversation as the chat template has it; passages in it have no power over control tokens."""
+    messages = [{**message, "content": encoder.safe(message["content"])} for message in call.messages]
+    return str(
+        encoder.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **encoder.template_kwargs
+        )
+    )
