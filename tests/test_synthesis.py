@@ -17,11 +17,9 @@ import pytest
 import yaml
 from openai_server import Reply, Server, serving
 
-from data_builders.data_steps import synthesis_files
-from data_builders.paths import data_paths
 from data_builders.synthesis.plan import synthesis_calls
 from data_builders.synthesis.prompts import SHIPPED
-from data_builders.synthesis_step import open_passages, price_questions
+from data_builders.synthesis_step import open_passages
 from data_builders.tables import read_context_rows, read_questions
 from rag_ft.cli import main
 from rag_ft.recipe.load import load_recipe
@@ -195,14 +193,17 @@ class TestQuestions:
         priced = [[dict(message) for message in call.messages] for call in synthesis_calls(settings, corpus, 1)]
         assert sorted(map(str, priced)) == sorted(str(body["messages"]) for body in server.bodies)
 
-    def test_a_price_counts_what_is_still_to_be_asked(self, work, server):
+    def test_a_dry_run_prices_what_is_still_to_be_asked_and_asks_nothing(self, work, server, capsys):
         work.questions = {"passages": 3, "endpoint": {"max_tokens": 100}}
+        assert work.build("--dry-run") == 0
+        assert server.bodies == []
+        out = capsys.readouterr().out
+        assert "questions still to be asked for: 3 calls, " in out
+        assert "at most 300 written" in out
         assert work.build() == 0
-        work.questions = {**work.questions, "passages": 8}
-        settings = load_recipe(work.write()).data.questions
-        told = price_questions(settings, synthesis_files(data_paths(work.built)), ["mine"], 1)
-        assert told.startswith("questions still to be asked for: 5 calls, ")
-        assert "at most 500 written" in told
+        assert work.build("data.questions.passages=8", "--dry-run") == 0
+        assert "questions still to be asked for: 5 calls, " in capsys.readouterr().out
+        assert len(server.bodies) == 3
 
     def test_where_other_passages_hold_the_answer_can_be_kept_as_a_second_gold(self, work):
         work.questions = {"filters": {"elsewhere": "alternative"}}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from data_builders.errors import RagFtError
@@ -106,6 +107,7 @@ class TestReading:
         [candidate] = read('{"question": "Who\\ud800 was it?", "answer": "x", "quote": "y"}')
         assert candidate.question == "Who was it?"
 
+    @examples(max_examples=60, deadline=None)
     @given(st.text() | st.recursive(st.none() | st.text(), _nested).map(json.dumps))
     def test_no_reply_raises(self, reply):
         for candidate in candidates(reply, (LIGHTHOUSE,)):
@@ -143,6 +145,8 @@ class TestFilters:
             ({"quote": "in 1871"}, "lengths"),
             ({"answer": "1872"}, "answer"),
             ({"answer": "187"}, "answer"),  # a part of a number is none
+            ({"answer": "Yes", "quote": "The lighthouse of Velmoth was built in 1871."}, "answer"),
+            ({"answer": "?!"}, "lengths"),
             ({"question": "Was it in 1871 that the lighthouse of Velmoth was built?"}, "unsaid"),
             ({"question": "In which year was it built?"}, "self_contained"),
             ({"question": "According to the passage, when was the lighthouse of Velmoth built?"}, "self_contained"),

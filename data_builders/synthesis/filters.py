@@ -10,7 +10,7 @@ from data_builders.documents.evidence import fold
 from data_builders.synthesis.candidate import Candidate
 from data_builders.synthesis.settings import FiltersSettings
 from data_builders.synthesis.wording import needs_its_passage
-from data_builders.text import contains_answer
+from data_builders.text import answer_kind, contains_answer
 
 Filter = Callable[[Candidate, FiltersSettings], str | None]
 FILTERS: dict[str, Filter] = {}
@@ -73,6 +73,8 @@ def _quote_stands_in_its_passage(candidate: Candidate, settings: FiltersSettings
 
 @_named("answer")
 def _answer_stands_there(candidate: Candidate, settings: FiltersSettings) -> str | None:
+    if answer_kind(candidate.answer) in ("unjudgeable", "empty"):
+        return f'"{candidate.answer}" is no answer that a passage says'
     texts = (*candidate.found, *(f"{passage.title}\n{passage.text}" for passage in candidate.passages))
     if any(contains_answer(text, [candidate.answer]) for text in texts):
         return None

@@ -72,8 +72,17 @@ def _number(seed: int, what: str, passage: Passage) -> float:
 
 
 def calls(settings: TeacherQuestionsSettings, passages: Sequence[Passage], planned: Sequence[Asked]) -> Iterator[Call]:
-    """Yield the calls of a plan; their keys are their places in it."""
-    prompt = Prompt(settings.template)
+    """Return the calls of a plan, made as they are taken; their keys are their places in it.
+
+    Raises:
+        RagFtError: the template cannot be filled in; before the first call.
+    """
+    return _calls(Prompt(settings.template), settings, passages, planned)
+
+
+def _calls(
+    prompt: Prompt, settings: TeacherQuestionsSettings, passages: Sequence[Passage], planned: Sequence[Asked]
+) -> Iterator[Call]:
     for place, asked in enumerate(planned):
         shown = [passages[position] for position in asked.positions]
         messages = prompt.messages(shown, settings.per_passage, asked.link)

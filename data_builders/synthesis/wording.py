@@ -91,9 +91,8 @@ def needs_its_passage(question: str) -> str:
     for pattern in (_SPEAKS_OF_A_TEXT, _SPEAKS_OF_A_TEXT_KOREAN):
         if found := pattern.search(question):
             return f'"{found[0].strip()}" speaks of a text that the reader does not see'
-    if found := _bare_pronoun(question):
-        return f'nothing in the question says what "{found}" stands for'
-    return ""
+    pronoun = _bare_pronoun(question)
+    return f'nothing in the question says what "{pronoun}" stands for' if pronoun else ""
 
 
 def _bare_pronoun(question: str) -> str:

@@ -141,7 +141,7 @@ def _read(synthesis: Synthesis, place: int, asked: Asked, reply: Reply, found: _
         tally.count("replies cut off at data.questions.endpoint.max_tokens")
     written = list(candidates(reply.text, shown, asked.link))
     if not written:
-        tally.count("passages in which the teacher found nothing to ask", 1, shown[0].id)
+        tally.count("passages in which the teacher found nothing to ask")
     tally.count("questions beyond data.questions.per_passage", max(0, len(written) - synthesis.settings.per_passage))
     for number, candidate in enumerate(written[: synthesis.settings.per_passage]):
         rejection = first_rejection(candidate, synthesis.settings.filters)
