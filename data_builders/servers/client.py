@@ -129,7 +129,7 @@ class _Line:
 
     def put(self, calls: Sequence[Call]) -> None:
         """Have calls asked."""
-        if calls:
+        with suppress(RuntimeError):  # the loop has ended: why, `get` will tell
             self._loop.call_soon_threadsafe(lambda: deque(map(self._todo.put_nowait, calls), maxlen=0))
 
     def get(self) -> tuple[Call, Reply] | BaseException:

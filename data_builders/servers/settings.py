@@ -21,7 +21,7 @@ class EndpointSettings(Settings):
     concurrency: Annotated[int, Field(ge=1)] = 8
     """Calls under way at once."""
     timeout: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds a call may take; what fails in passing is tried again."""
+    """Seconds a try may take, from the connection to the last letter; what fails in passing is tried again."""
     input_price: Annotated[float, Field(ge=0)] | None = None
     """Price of a million prompt tokens, for the cost per answer; in `training` tokens of this recipe's tokenizer."""
     output_price: Annotated[float, Field(ge=0)] | None = None
@@ -29,10 +29,10 @@ class EndpointSettings(Settings):
 
 
 class BudgetSettings(Settings):
-    """What a job may use up; it stops cleanly before it would go beyond, and goes on where it stopped."""
+    """What one run of a job may use up. It stops cleanly before it would go beyond; the next run goes on there."""
 
     tokens: Annotated[int, Field(ge=1)] | None = None
-    """Tokens read and written, together; null sets no limit."""
+    """Tokens read and written, together, as the server counts them; null sets no limit."""
     money: Annotated[float, Field(gt=0)] | None = None
     """By the endpoint's prices, in their currency; null sets no limit."""
 
