@@ -136,7 +136,7 @@ def tower(**changes):
         (
             {"analysis": "The answer is 1890 [1]."},
             "consistent",
-            'Its answer is "1889", and its analysis says that it is "1890 [1].".',
+            'Its answer is "1889", and its analysis says that it is "1890 .".',
         ),
         ({"analysis": "As instructed: 1889 [1]."}, "leak", 'Its reasoning speaks of "As instructed".'),
     ],
@@ -387,7 +387,7 @@ def test_an_analysis_that_says_that_nothing_answers_is_found(analysis):
     [
         ("So the answer is Aldo.", ["Aldo."]),
         ("The correct answer must be: Aldo of Brest", ["Aldo of Brest"]),
-        ("The answer is therefore Ingrid Notley [2].", ["Ingrid Notley [2]."]),
+        ("The answer is therefore Ingrid Notley [2].", ["Ingrid Notley ."]),
         ("Aldo is the right answer.", ["Aldo"]),
         ("따라서 답은 알도이다.", ["알도이다."]),
         ("The answer is given in [2].", []),
@@ -457,3 +457,14 @@ def test_reasons_that_contradict_their_judgement_are_told_from_those_that_do_not
     assert is_irrelevant("This passage is completely irrelevant to the question.")
     for reason in ("Half of it is irrelevant, but it names him.", "It is relevant.", "It does not say when."):
         assert not is_irrelevant(reason), reason
+
+
+def test_an_answer_with_a_full_stop_inside_is_not_contradicted_by_its_beginning():
+    said = "made by St. Aldo Ltd. in 1889"
+    label = tower(answers=[said], answer=said, analysis=f"The passages give the answer: {said}.")
+    alone = OFF.model_copy(update={"consistent": True})
+    assert check(label, alone) is None
+    other = replace(label, label=replace(label.label, analysis="The passages give the answer: 1890."))
+    assert check(other, alone) == Rejection(
+        "consistent", f'Its answer is "{said}", and its analysis says that it is "1890.".'
+    )

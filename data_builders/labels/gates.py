@@ -213,7 +213,7 @@ def _contradicting_analysis(candidate: Candidate) -> Iterator[str]:
     for said in stated_answers(text):
         if label.answer is None:
             yield f'It abstains, and its analysis says that the answer is "{said}".'
-        elif not agrees(said, asked.answers) and not contains_answer(said, [label.answer]):
+        elif not (agrees(said, asked.answers) or contains_answer(said, [label.answer]) or _is_in(said, label.answer)):
             yield f'Its answer is "{label.answer}", and its analysis says that it is "{said}".'
     if label.answer is None:
         return
@@ -223,6 +223,11 @@ def _contradicting_analysis(candidate: Candidate) -> Iterator[str]:
     is_verdict = any(answer_kind(one) == "unjudgeable" for one in asked.answers)
     if not is_verdict and (other := concluded_otherwise(text, answers, asked.question)):
         yield f'Its answer is "{label.answer}", and its analysis comes to "{other}"'
+
+
+def _is_in(said: str, answer: str) -> bool:
+    """Tell whether what an analysis says is a part of the answer, as where a full stop inside it cuts it short."""
+    return contains_answer(answer, [said])
 
 
 def leak(candidate: Candidate, settings: GatesSettings, entails: Entails | None) -> str | None:

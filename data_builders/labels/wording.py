@@ -50,7 +50,7 @@ _STATED = re.compile(
     r"|(?:정답|답)은 (?P<korean>.+)",
     _I | re.DOTALL,
 )
-_STATED_AFTER = re.compile(r"(?P<said>[^.;:]+?) (?:is|was) the (?:right |correct |final )?answer\b", _I)
+_STATED_AFTER = re.compile(r" (?:is|was) the (?:right |correct |final )?answer\b", _I)
 _NO_STATEMENT = re.compile(  # "the answer is not in the passages", "the answer is given in [2]"
     r"(?:(?:not|never|in|found|given|stated|named|known|unknown|open|missing|nowhere|contained|supported|confirmed|there|"
     r"clear|unclear|here|therefore|directly|explicitly|also|only|what|none|no passage|absent|left|to be|based|derived|"
@@ -94,7 +94,7 @@ _LEAKS = re.compile(
     r"|\b(?:the|my|these|your|per|given) (?:instructions|guidelines)\b|\bsystem prompt\b"
     r"|\b(?:in|of|by|from|per|to|following) (?:the|this|my|your) prompt\b"
     r"|\b(?:according to|following) (?:the )?annotations?\b|\baccording to the labels?\b"
-    r"|\bas an? (?:ai|language model|assistant)\b|\bjson\b|\boutput format\b"
+    r"|\bas an? (?:ai\b|(?:\w+ )?language model)|\bjson\b|\boutput format\b"
     r"|(?:주어진|제공된|제시된|알려진) (?:정답|답)|모범 답안|지시사항|프롬프트"
     r"|\bvorgegebene[nr]? antwort\b",
     _I,
@@ -121,10 +121,11 @@ def says_unanswered(analysis: str, answers: Sequence[str]) -> str:
 def stated_answers(text: str) -> Iterator[str]:
     """Yield what a text says outright to be the answer: "the answer is X", "X is the answer"."""
     for sentence in whole_sentences(text):
-        for pattern in (_STATED, _STATED_AFTER):
-            found = pattern.search(sentence)
-            said = next(filter(None, found.groups()), "").strip() if found else ""
-            if said and not _NO_STATEMENT.match(said):
+        behind, before = _STATED.search(sentence), _STATED_AFTER.search(sentence)
+        told = [next(filter(None, behind.groups()), "")] if behind else []
+        told += [re.split("[.;:]", sentence[: before.start()])[-1]] if before else []
+        for said in (MARK.sub("", one).strip() for one in told):
+            if answer_tokens(said) and not _NO_STATEMENT.match(said):
                 yield said
 
 
