@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +177,12 @@ def test_any_words_are_read_back(reason: str, analysis: str, indent: int | None,
     found = read(output, 1)
     assert found.problems == ()
     assert (found.label.relevance[0].reason, found.label.analysis) == (reason.strip(), str(told["analysis"]).strip())
+
+
+def test_the_examples_of_the_docs_page_are_labels_that_are_read_whole() -> None:
+    page = (Path(__file__).parent.parent / "docs/labels.md").read_text(encoding="utf-8")
+    whole, named, declined = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert parse_label(whole, "self_reasoning", 2).problems == ()
+    assert parse_label(named, "reasoning", 2).problems == ()
+    assert parse_label(declined, "self_reasoning", 1).problems == ()
+    assert [parse_label(one, "reasoning", 2).label.answer for one in (whole, named, declined)] == ["1533", "1533", None]
