@@ -93,12 +93,15 @@ def label_identity(settings: LabelsSettings) -> dict[str, Any]:
 def ask_again(folder: Path) -> dict[str, Any]:
     """Return why a finished step has to run again though nothing changed: calls that failed in passing last time.
 
-    It is compared with what was so before that run, so calls that fail again are left alone until their number changes.
+    It is compared with what was so before that run, so calls that fail again are left alone until their number changes;
+    where none is left, nothing differs.
     """
     from data_builders.labels.written import PASSING
 
-    failed = (read_manifest(folder) or {}).get("counts", {}).get(PASSING, 0)
-    return {"because": f"{failed} calls without an answer may get one now"} if failed else {}
+    manifest = read_manifest(folder) or {}
+    failed = manifest.get("counts", {}).get(PASSING, 0)
+    before: dict[str, Any] = manifest.get("outside", {})
+    return {"because": f"calls without an answer may get one now: {failed}"} if failed else before
 
 
 def asked_rows(files: LabelFiles, gold_absent: GoldAbsent) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_builders.label_step import LocalWriter
 from data_builders.labels.settings import SelfSynthesisLabelsSettings
+from data_builders.progress import Progress
 from data_builders.servers import Asker, Call, Reply
 from rag_ft.models.settings import ModelSettings
 
@@ -83,8 +84,11 @@ class _LocalWriter:
     def __call__(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
         """Yield calls with replies, batch by batch."""
         waiting = iter(calls)
-        while part := list(islice(waiting, self.settings.batch_size * _BATCHES)):
-            yield from self._answer(part)
+        with Progress("labels written here", None, self.report) as progress:
+            while part := list(islice(waiting, self.settings.batch_size * _BATCHES)):
+                for pair in self._answer(part):
+                    progress.advance(1)
+                    yield pair
 
     def _answer(self, calls: list[Call]) -> Iterator[tuple[Call, Reply]]:
         from rag_ft.generation import Request

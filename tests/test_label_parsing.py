@@ -153,7 +153,7 @@ def test_hostile_outputs_are_unreadable_and_soon_done(hostile: str) -> None:
     assert not read(hostile).readable
 
 
-_WORDS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30).filter(
+_WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
     lambda text: text.strip() != ""
 )
 
@@ -165,7 +165,7 @@ def test_no_output_raises(output: str) -> None:
 
 @given(reason=_WORDS, analysis=_WORDS, indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
 def test_any_words_are_read_back(reason: str, analysis: str, indent: int | None, ascii_only: bool) -> None:
-    told = {
+    told: dict[str, Any] = {
         "relevance": [{"passage": 1, "relevant": True, "reason": reason}],
         "evidence": [],
         "analysis": analysis.replace("</think>", ""),
@@ -176,7 +176,7 @@ def test_any_words_are_read_back(reason: str, analysis: str, indent: int | None,
     output = f"Here it is:\n```json\n{json.dumps(told, indent=indent, ensure_ascii=ascii_only)}\n```"
     found = read(output, 1)
     assert found.problems == ()
-    assert (found.label.relevance[0].reason, found.label.analysis) == (reason.strip(), str(told["analysis"]).strip())
+    assert (found.label.relevance[0].reason, found.label.analysis) == (reason.strip(), told["analysis"].strip())
 
 
 def test_the_examples_of_the_docs_page_are_labels_that_are_read_whole() -> None:

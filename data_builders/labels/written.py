@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from data_builders.entailment import Entails
 from data_builders.labels.agreement import agrees
 from data_builders.labels.balance import count_judgements, with_all_judged
-from data_builders.labels.candidate import Candidate
-from data_builders.labels.gates import Rejection, check
+from data_builders.labels.candidate import Candidate, Rejection
+from data_builders.labels.gates import check
 from data_builders.labels.gold import GoldAbsent, gold_label
 from data_builders.labels.parsing import Parsed, parse_label, without_thoughts
 from data_builders.labels.prompts import Template, label_messages, label_schema, repair_messages
