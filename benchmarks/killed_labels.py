@@ -45,10 +45,16 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=2.0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, proxy(Path(folder), given.url, given.faults) as url:
-        job = Job(Path(folder), url, given)
-        kills = [job.killed(number) for number in range(given.kills)]
-        peaks = [one for one in [*job.peaks(), *job.finished()] if one]
-        write_result("killed_labels", counted(Path(folder), given, kills, peaks), told(given))
+        job = Job(Path(folder), "replies", url, given)
+        kills = [job.killed() for _ in range(given.kills)]
+        job.finish()
+        said = lines(Path(folder))
+        numbers = counted(Path(folder), given, kills, said)
+        alone = Job(Path(folder), "alone", url, given)  # in one go: all replies are new, as memory would have it
+        alone.run()
+        numbers["whole answers delivered twice to a job left alone"] = twice(lines(Path(folder))[len(said) :])
+        numbers["peak memory of a job left alone after 1/4, 1/2 and all (MiB)"] = alone.peaks()
+        write_result("killed_labels", numbers, told(given))
 
 
 def told(given: argparse.Namespace) -> str:
@@ -59,15 +65,15 @@ def told(given: argparse.Namespace) -> str:
 class Job:
     """The job as a process that can be killed."""
 
-    def __init__(self, folder: Path, url: str, given: argparse.Namespace) -> None:
-        self.folder, self.given, self.rng = folder, given, random.Random(11)
-        self.store, self.memory = folder / "replies.sqlite", folder / "memory"
+    def __init__(self, folder: Path, name: str, url: str, given: argparse.Namespace) -> None:
+        self.given, self.rng = given, random.Random(11)
+        self.store, self.memory = folder / f"{name}.sqlite", folder / f"{name}.memory"
         limits = [str(given.calls), str(given.max_tokens), str(given.timeout)]
         self.command = [sys.executable, "-m", "benchmarks.killed_labels", "work"]
         self.command += [url, given.model, *limits, str(self.store), str(self.memory)]
 
-    def killed(self, number: int) -> int:
-        """Start the job, kill it a random while after its first new reply; return how many replies are kept."""
+    def killed(self) -> int:
+        """Start the job, kill it after a random number of replies; return how many are kept."""
         before = kept(self.store)
         share = self.given.calls * 0.9 / self.given.kills
         until = before + max(1, round(self.rng.uniform(0.3, 1.3) * share))
@@ -80,26 +86,36 @@ class Job:
             raise SystemExit(f"the job ended by itself with {process.returncode}")
         return kept(self.store)
 
-    def finished(self) -> list[int]:
+    def run(self) -> None:
+        """Run the job to its end."""
+        subprocess.run(self.command, check=True, stdout=subprocess.DEVNULL)
+
+    def finish(self) -> None:
         """Run the job until every call has an answer: what failed in passing is asked for again by the next run."""
         for _ in range(10):
-            subprocess.run(self.command, check=True, stdout=subprocess.DEVNULL)
+            self.run()
             if not failing(self.store):
                 break
-        return self.peaks()
 
     def peaks(self) -> list[int]:
         """Return peak memory in MiB, as the job noted it after a quarter, a half and the end."""
         return list(map(int, self.memory.read_text().split())) if self.memory.exists() else []
 
 
-def counted(folder: Path, given: argparse.Namespace, kills: list[int], peaks: list[int]) -> dict[str, Any]:
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Return what the proxy has written down so far."""
+    return [json.loads(line) for line in (folder / "proxy.jsonl").read_text().splitlines()]
+
+
+def twice(said: list[dict[str, Any]]) -> int:
+    """Return how many answers came whole to whoever asked, beyond the first of each prompt."""
+    whole = Counter(each["prompt"] for each in said if each["answered"] and not each["fault"])
+    return sum(count - 1 for count in whole.values())
+
+
+def counted(folder: Path, given: argparse.Namespace, kills: list[int], said: list[dict[str, Any]]) -> dict[str, Any]:
     with sqlite3.connect(folder / "replies.sqlite") as database:
         rows = Counter(key for (key,) in database.execute("SELECT key FROM replies"))
-    said = [json.loads(line) for line in (folder / "proxy.jsonl").read_text().splitlines()]
-    lost = Counter(each["prompt"] for each in said if each["answered"] and each["fault"])
-    delivered = Counter(each["prompt"] for each in said if each["answered"] and not each["fault"])
-    again = sum(count - 1 for count in delivered.values())
     return {
         "calls": given.calls,
         "kills": len(kills),
@@ -109,11 +125,10 @@ def counted(folder: Path, given: argparse.Namespace, kills: list[int], peaks: li
         "ways of failing": dict(Counter(each["fault"] for each in said if each["fault"]).most_common()),
         "keys with exactly one kept reply": sum(rows[str(number)] == 1 for number in range(given.calls)),
         "kept replies that are failures": failing(folder / "replies.sqlite"),
-        "whole answers delivered twice": again,
+        "whole answers delivered twice": twice(said),
         "most that kills could cost (calls at once x kills)": AT_ONCE * len(kills),
-        "answers lost on their way by the proxy": lost.total(),
+        "answers lost on their way by the proxy": sum(bool(each["answered"] and each["fault"]) for each in said),
         "kept at the kills": kills,
-        "peak memory after 1/4, 1/2 and all of the last run (MiB)": peaks[-3:],
     }
 
 

@@ -181,6 +181,20 @@ def test_a_second_try_may_be_asked_for_while_other_replies_are_awaited(tmp_path:
     assert sorted(found) == [("a", "A AGAIN"), ("b", "B AGAIN"), ("c", "C AGAIN")]
 
 
+def test_calls_of_one_name_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    names = [call("same", text) for text in "abcd"]
+    with serving(Server(echo, needs=4)) as server:  # all four under way together
+        for _ in range(2):
+            pairs = list(teacher_job(teacher(server), tmp_path / "replies.sqlite", print)(names))
+            assert sorted((asked.messages[0]["content"], reply.text) for asked, reply in pairs) == [
+                ("a", "A"),
+                ("b", "B"),
+                ("c", "C"),
+                ("d", "D"),
+            ]
+    assert asked_of(server) == list("abcd")
+
+
 # kills
 
 
