@@ -16,7 +16,9 @@ _STEPS = ("source", "clean", "pools", "contexts", "labels")
 def data_facts(run: RunFolder) -> dict[str, Any]:
     """Return what the rows were made of: files with their row counts, and every counted outcome of the build."""
     facts: dict[str, Any] = {}
-    for step in _STEPS:
+    cleaned = read_json(run.data / "clean" / "manifest.json", "rag-ft build RECIPE")["inputs"]
+    written = ("synthesis",) if any(name.startswith("synthesis/") for name in cleaned) else ()
+    for step in (*_STEPS[:1], *written, *_STEPS[1:]):
         manifest = read_json(run.data / step / "manifest.json", "rag-ft build RECIPE")
         rows = {Path(name).stem: output["rows"] for name, output in manifest["outputs"].items()}
         facts |= {f"{step} {name}": count for name, count in rows.items() if count}

@@ -23,12 +23,12 @@ _TRAINED_SECTIONS = ("seed", "data", "model", "training")
 # Changing these changes neither rows nor weights, so a trained run goes on.
 _HARMLESS = {
     "data.executor",
-    "data.labels.endpoint.api_key_env",
-    "data.labels.endpoint.base_url",
-    "data.labels.endpoint.budget.*",
-    "data.labels.endpoint.concurrency",
-    "data.labels.endpoint.timeout",
-    "data.labels.endpoint.*_price",
+    "data.*.endpoint.api_key_env",
+    "data.*.endpoint.base_url",
+    "data.*.endpoint.budget.*",
+    "data.*.endpoint.concurrency",
+    "data.*.endpoint.timeout",
+    "data.*.endpoint.*_price",
     "data.labels.batch_size",
     "data.processes",
     "data.sources.*.questions.test",

@@ -22,7 +22,9 @@ from data_builders.synthesis.prompts import SHIPPED
 from data_builders.synthesis_step import open_passages
 from data_builders.tables import read_context_rows, read_questions
 from rag_ft.cli import main
+from rag_ft.facts import data_facts
 from rag_ft.recipe.load import load_recipe
+from rag_ft.runs import RunFolder
 
 Row = dict[str, Any]
 TOWNS = ["Velmoth", "Torda", "Garlin", "Maslor", "Brandick", "Linby", "Tordick", "Velsu"]
@@ -159,6 +161,13 @@ class TestQuestions:
         assert work.manifest["counts"]["questions written"] == 16
         assert found[0]["quotes"] == ["It was built by giants."]
         assert len(work.manifest["excerpts"]["questions kept"]) == 8
+
+    def test_check_says_who_writes_them_and_the_facts_of_a_run_how_many(self, work, capsys):
+        assert main(["check", str(work.write())]) == 0
+        assert f"2 of every passage, by teacher at {work.url}" in capsys.readouterr().out
+        assert work.build() == 0
+        facts = data_facts(RunFolder(work.folder / "runs/own"))
+        assert (facts["synthesis questions"], facts["synthesis rejected"], facts["clean questions-train"]) == (8, 8, 6)
 
     def test_documents_of_test_questions_train_nothing(self, work):
         assert work.build() == 0

@@ -49,6 +49,8 @@ def summary(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "name", f"{recipe.name} (run folder {recipe.runs_dir}/{recipe.name}, seed {recipe.seed})"
     for number, (source, settings) in enumerate(data.sources.items()):
         yield "sources" if not number else "", f"{source}: {_source(settings)}"
+    if data.questions is not None:
+        yield "questions", _questions(data.questions)
     yield "retrieval", f"{', '.join(retriever_names(data.retrievers))}, {data.depth} passages deep"
     yield "contexts", _contexts(recipe)
     yield "labels", f"{_labels(data.labels)}, style {model.prompt.style}"
@@ -65,6 +67,14 @@ def _source(settings: Any) -> str:
 
     told = {"kind": settings.kind, **settings.model_dump(mode="json", exclude_unset=True)}
     return yaml.safe_dump(told, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 20).strip()
+
+
+def _questions(questions: Any) -> str:
+    """Return who writes questions, and about how many passages."""
+    endpoint = questions.endpoint
+    passages = f"{questions.passages:,} passages" if questions.passages else "every passage"
+    pairs = f", {questions.hops:.0%} of them in pairs" if questions.hops else ""
+    return f"{questions.per_passage} of {passages}{pairs}, by {endpoint.model} at {endpoint.base_url}"
 
 
 def _labels(labels: Any) -> str:
