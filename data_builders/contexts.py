@@ -207,7 +207,7 @@ def fill(
         frame: the gold passages shown, and how many passages were drawn.
         plan: the settings.
         rng: the context's own generator.
-        prefer: tells which hard negatives are taken before others.
+        prefer: tells which hard and random negatives are taken before others.
     """
     settings, ranked, gold = plan.contexts, case.ranked, frame[0]
     wanted = max(frame[1], len(gold))
@@ -258,7 +258,7 @@ def choose_negatives(
         wanted: how many to choose.
         plan: shares and guard.
         rng: the context's own generator.
-        prefer: tells which hard negatives are taken before others.
+        prefer: tells which hard and random negatives are taken before others.
     """
     settings = plan.negatives
     places = quotas(wanted, {kind: settings.shares[kind] for kind in KINDS if settings.shares.get(kind)}, rng)
@@ -268,7 +268,7 @@ def choose_negatives(
     lacking = places.get("top", 0) + places.get("low", 0) - len(chosen)
     for kind in ("other", "random"):
         if kind in places:
-            drawn = _outside(kind, split, case, places[kind] + lacking, chosen, plan, rng)
+            drawn = _outside(kind, split, case, places[kind] + lacking, chosen, plan, rng, prefer)
             lacking += places[kind] - len(drawn)
             chosen += drawn
     if lacking and "top" in places:
@@ -289,13 +289,14 @@ def _outside(
     chosen: Sequence[Negative],
     plan: Plan,
     rng: random.Random,
+    prefer: Preference | None,
 ) -> list[Negative]:
     """Draw negatives from outside the question's pool."""
     allowed, used = allowed_beside(split, case, plan), {*(one.passage for one in chosen), *case.ranked.gold}
     if kind == "other":
         drawn = other_negatives(split, case.row, wanted, allowed, used, rng)
     else:
-        drawn = random_negatives(len(split.corpus), wanted, allowed, used, rng)
+        drawn = random_negatives(len(split.corpus), wanted, allowed, used, rng, prefer)
     return [Negative(position, kind) for position in drawn]
 
 

@@ -154,14 +154,21 @@ def pick_low(kept: Sequence[Hit], wanted: int, settings: NegativesSettings, rng:
 
 
 def random_negatives(
-    size: int, wanted: int, allowed: Callable[[int], bool], used: Collection[int], rng: random.Random
+    size: int,
+    wanted: int,
+    allowed: Callable[[int], bool],
+    used: Collection[int],
+    rng: random.Random,
+    prefer: Preference | None = None,
 ) -> list[int]:
     """Draw up to `wanted` distinct positions below `size` that are `allowed` and not `used`.
 
-    Draws are bounded, so a tiny corpus yields fewer instead of looping; a small one is tried to its end.
+    Draws are bounded, so a tiny corpus yields fewer instead of looping; a small one is tried to its end. Of what was
+    drawn, that which `prefer` names comes first.
     """
     chosen: list[int] = []
-    for position in rng.sample(range(size), min(size, _tries(wanted))):
+    drawn = rng.sample(range(size), min(size, _tries(wanted)))
+    for position in sorted(drawn, key=lambda one: not prefer(one)) if prefer else drawn:
         if len(chosen) == wanted:
             break
         if position not in used and allowed(position):

@@ -81,6 +81,8 @@ def _columns(mask: torch.Tensor, earlier: int) -> dict[int, torch.Tensor]:
     """
     import torch
 
+    if type(mask) is not torch.Tensor:  # one without values, as the memory estimate traces
+        return {}
     known: dict[int, torch.Tensor] | None = _known().get(mask)
     if known is None:
         known, least = {}, torch.finfo(mask.dtype).min
