@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_builders.labels.parsing import Parsed, parse_label
@@ -158,11 +158,13 @@ _WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_no_output_raises(output: str) -> None:
     read(output)
 
 
+@settings(deadline=None)
 @given(reason=_WORDS, analysis=_WORDS, indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
 def test_any_words_are_read_back(reason: str, analysis: str, indent: int | None, ascii_only: bool) -> None:
     told: dict[str, Any] = {
