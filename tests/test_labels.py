@@ -56,6 +56,17 @@ def test_answerable_question_gets_judgements_quotes_in_order_of_the_hops_analysi
     )
 
 
+def test_the_answer_written_is_the_first_that_a_gold_passage_states() -> None:
+    accepted = ("Corin the Elder", "the town", "Corin")
+    question = replace(asked((0,)), answers=accepted)
+    annotated = replace(ANNOTATED, answers=accepted, gold=("b",), evidence=(), analysis="")
+    label = gold_label(PASSAGES, question, annotated, "abstain")
+    assert label.answer == "Corin"
+    assert label.analysis == "The relevant passages together give the answer: Corin."
+    unstated = replace(question, answers=("yes",))
+    assert gold_label(PASSAGES, unstated, annotated, "abstain").answer == "yes"
+
+
 def test_without_gold_the_label_abstains() -> None:
     label = gold_label(PASSAGES, asked(()), ANNOTATED, "abstain")
     assert label == Label(NO_JUDGEMENT, (), "No shown passage answers the question.", None)

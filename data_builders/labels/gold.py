@@ -19,6 +19,7 @@ from data_builders.records import (
     check_context_row,
 )
 from data_builders.sentences import quote_with
+from data_builders.text import contains_answer
 
 GoldAbsent = Literal["abstain", "answer", "drop"]
 
@@ -57,12 +58,13 @@ def gold_label(
     Without gold it abstains (no evidence, answer None) or, for `gold_absent` "answer", answers without evidence; a
     question annotated as unanswerable has no answer to give, so it abstains whatever the setting.
     Evidence keeps the order of the annotations: the order of the hops. Where the source annotates none, it is the
-    sentence of each gold passage that says the answer.
+    sentence of each gold passage that says the answer. Of several accepted answers the first that is stated is written.
     """
     relevance = tuple(_judge(index, passage, asked, annotated) for index, passage in enumerate(passages))
     if asked.answerable:
         evidence = _evidence(passages, annotated) or _quoted(passages, asked)
-        return Label(relevance, evidence, _analysis(annotated), annotated.answers[0])
+        answer = _stated(passages, asked)
+        return Label(relevance, evidence, _analysis(annotated, answer), answer)
     if gold_absent == "answer" and asked.answers:
         analysis = "No shown passage answers the question, so the answer comes from memory."
         return Label(relevance, (), analysis, annotated.answers[0])
@@ -96,8 +98,18 @@ def _quoted(passages: Sequence[Passage], asked: ContextQuestion) -> tuple[Eviden
     return tuple(Evidence(index, quote, "It states the answer.") for index, quote in quotes if quote)
 
 
-def _analysis(annotated: Question) -> str:
-    return annotated.analysis or f"The relevant passages together give the answer: {annotated.answers[0]}."
+def _stated(passages: Sequence[Passage], asked: ContextQuestion) -> str:
+    """Return the first accepted answer that a gold passage states, so that nothing is learned that is not shown.
+
+    Where none does (yes and no, comparisons) it is the first of all.
+    """
+    shown = [f"{passages[index].title}\n{passages[index].text}" for index in asked.gold]
+    stated = (answer for answer in asked.answers if any(contains_answer(text, [answer]) for text in shown))
+    return next(stated, asked.answers[0])
+
+
+def _analysis(annotated: Question, answer: str) -> str:
+    return annotated.analysis or f"The relevant passages together give the answer: {answer}."
 
 
 def _measure(row: ContextRow, tally: Tally) -> None:
