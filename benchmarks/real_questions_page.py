@@ -58,6 +58,7 @@ def _lines(numbers: Row, machine: Row) -> Iterator[str]:
     yield from _section("Robustness", _robustness(numbers))
     yield from _section("What each was trained on", _trainings(numbers))
     yield from _section("What was aimed at", _targets(numbers))
+    yield from _section("What was tried on the way", _trials())
     yield ""
     yield f"Measured on {machine['processor']}, {machine['cores']} cores, torch {machine['packages'].get('torch')}."
 
@@ -173,6 +174,20 @@ def _targets(numbers: Row) -> Iterator[str]:
             yield f"| {aim} | {row['system']}: {_points(row['accuracy'])} | {_yes(reached)} |"
     yield _drop_target(numbers)
     yield _refusal_target(numbers)
+
+
+def _trials() -> Iterator[str]:
+    """Trials on few questions: enough to see what fails, too few to choose between what works."""
+    kept = json.loads((ROOT / "benchmarks/results/real_questions_trials.json").read_text(encoding="utf-8"))["numbers"]
+    counts = list(next(iter(kept.values()))["accuracy"])
+    yield f"Style `answer`, the first {next(iter(kept.values()))['asked']} of the questions, as many tokens as above."
+    yield ""
+    yield f"| accuracy, % | {' | '.join(counts)} | declines at 10 | answers at 10 without evidence |"
+    yield "|---|" + "---|" * (len(counts) + 2)
+    for name, one in kept.items():
+        cells = [_percent(one["accuracy"][count]) for count in counts]
+        rates = [one["over-refusal"]["10"], one["hallucination at 10, gold absent"]]
+        yield f"| {name} | {' | '.join(cells)} | {' | '.join(f'{100 * rate:.0f}' for rate in rates)} |"
 
 
 def _best(numbers: Row, other: str, count: int) -> Row:
