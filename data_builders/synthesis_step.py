@@ -27,7 +27,7 @@ from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench
 from data_builders.synthesis.others import Search
 from data_builders.synthesis.plan import synthesis_calls
-from data_builders.synthesis.prompts import template_hash
+from data_builders.synthesis.prompts import read_template
 from data_builders.synthesis.settings import TeacherQuestionsSettings
 from data_builders.synthesis.written import Rejected, Synthesis, refuse_nothing, write_synthesis
 from data_builders.tables import read_questions, write_records
@@ -55,7 +55,7 @@ def synthesis_identity(settings: TeacherQuestionsSettings) -> dict[str, Any]:
 
 def synthesis_outside(settings: TeacherQuestionsSettings) -> dict[str, Any]:
     """Return what outside of the recipe decides the questions: the words of the template."""
-    return {"template": template_hash(settings.template)}
+    return {"template": read_template(settings.template).sha256}
 
 
 def write_questions_of_teacher(

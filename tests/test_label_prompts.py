@@ -12,7 +12,6 @@ import pytest
 from data_builders.errors import RagFtError
 from data_builders.labels.prompts import (
     WrittenStyle,
-    harmless,
     label_messages,
     label_schema,
     read_template,
@@ -84,13 +83,6 @@ def test_a_passage_cannot_close_its_own_mark_or_open_another(style: WrittenStyle
     assert len(re.findall(r"</?question>", text)) == 2
     assert not re.search(r"<\|im_end|\[INST\]|</s>|<think>", text)
     assert "What is 2 + 2?" in text
-
-
-@pytest.mark.parametrize(
-    "text", ["a < b and c > d", "<b>bold</b>", "[1] and [INSTALL]", "x <sub>2</sub> <3", "passage 1"]
-)
-def test_what_is_no_mark_stays_as_it_is(text: str) -> None:
-    assert harmless(text) == text
 
 
 @both_styles

@@ -17,12 +17,13 @@ from data_builders.labels.candidate import Candidate, Rejection
 from data_builders.labels.gates import check
 from data_builders.labels.gold import GoldAbsent, gold_label
 from data_builders.labels.parsing import Parsed, parse_label, without_thoughts
-from data_builders.labels.prompts import Template, label_messages, label_schema, repair_messages
+from data_builders.labels.prompts import label_messages, label_schema, repair_messages
 from data_builders.labels.quotes import verbatim
 from data_builders.labels.settings import SelfSynthesisLabelsSettings, TeacherLabelsSettings
 from data_builders.manifest import Tally
 from data_builders.records import ContextQuestion, ContextRow, Evidence, Label, Passage, Question, check_context_row
 from data_builders.servers import Asker, Call, Reply
+from data_builders.templates import Template, restored
 from data_builders.text import answer_tokens
 
 WrittenSettings = TeacherLabelsSettings | SelfSynthesisLabelsSettings
@@ -161,15 +162,15 @@ class _Desk:
         case.open = False
         if reply.text is None:
             return
-        case.raw = reply.text
-        case.parsed = parse_label(reply.text, settings.style, len(case.passages), truncated=reply.truncated)
+        case.raw = restored(reply.text)
+        case.parsed = parse_label(case.raw, settings.style, len(case.passages), truncated=reply.truncated)
         if case.parsed.problems and len(case.replies) < settings.attempts:
             case.open = True
-            self._repair(call, case, reply.text, case.parsed.problems)
+            self._repair(call, case, case.parsed.problems)
 
-    def _repair(self, call: Call, case: _Case, output: str, problems: Sequence[str]) -> None:
+    def _repair(self, call: Call, case: _Case, problems: Sequence[str]) -> None:
         key = f"{call.key.rpartition(' ')[0]} {len(case.replies) + 1}"
-        shown = without_thoughts(output) or "(no answer)"
+        shown = without_thoughts(case.raw) or "(no answer)"
         self._under_way[key] = case
         self._again.append(replace(call, key=key, messages=repair_messages(call.messages, shown, problems)))
 

@@ -10,6 +10,7 @@ from typing import Any
 from data_builders.documents.evidence import fold, verbatim
 from data_builders.records import Passage
 from data_builders.synthesis.prompts import quote_names
+from data_builders.templates import restored
 
 _QUOTATION = "\"'\u201c\u201d\u2018\u2019\u00ab\u00bb\u300c\u300d \t\n"
 _ELLIPSES = ("...", "\u2026")
@@ -42,7 +43,7 @@ def candidates(text: str, passages: Sequence[Passage], link: str = "") -> Iterat
     A reply with an empty list of questions yields nothing; one that cannot be read yields one candidate that says so.
     """
     shown = tuple(passages)
-    items = _items(text)
+    items = _items(restored(text))
     if items is None:
         yield Candidate(shown, link=link, problem=f"there is no JSON with questions in it: {text.strip()[:200]}")
         return

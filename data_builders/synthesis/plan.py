@@ -12,8 +12,9 @@ from data_builders.manifest import Tally
 from data_builders.records import Passage
 from data_builders.servers import Call
 from data_builders.synthesis.links import linked
-from data_builders.synthesis.prompts import Prompt, answer_schema
+from data_builders.synthesis.prompts import answer_schema, question_messages, read_template
 from data_builders.synthesis.settings import TeacherQuestionsSettings
+from data_builders.templates import Template
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ def calls(settings: TeacherQuestionsSettings, passages: Sequence[Passage], plann
     Raises:
         RagFtError: the template cannot be filled in; before the first call.
     """
-    return _calls(Prompt(settings.template), settings, passages, planned)
+    return _calls(read_template(settings.template), settings, passages, planned)
 
 
 def _calls(
-    prompt: Prompt, settings: TeacherQuestionsSettings, passages: Sequence[Passage], planned: Sequence[Asked]
+    template: Template, settings: TeacherQuestionsSettings, passages: Sequence[Passage], planned: Sequence[Asked]
 ) -> Iterator[Call]:
     for place, asked in enumerate(planned):
         shown = [passages[position] for position in asked.positions]
-        messages = prompt.messages(shown, settings.per_passage, asked.link)
+        messages = question_messages(template, shown, settings.per_passage, asked.link)
         yield Call(str(place), messages, answer_schema(len(shown)))
 
 

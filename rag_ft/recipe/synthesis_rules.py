@@ -28,13 +28,13 @@ def somebody_asks(recipe: Recipe) -> str | None:
 @rule("data.questions.template", "data.questions")
 def question_template_can_be_filled_in(recipe: Recipe) -> str | None:
     """A template of one's own is there, and asks for nothing that there is not."""
-    from data_builders.synthesis.prompts import Prompt
+    from data_builders.synthesis.prompts import read_template
 
     questions = recipe.data.questions
     if questions is None or questions.template is None:
         return None
     try:
-        Prompt(questions.template)
+        read_template(questions.template)
     except RagFtError as error:
         return str(error).removeprefix("data.questions.template=")
     return None
