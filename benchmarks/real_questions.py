@@ -46,6 +46,10 @@ MIXED = {
     "contexts": {"train": 300},
 }
 OURS: dict[str, Any] = {"data": {"negatives": HARD, "contexts": MIXED}}
+LONG_LABELS = {  # 290 tokens each, and as many judgements as passages
+    "passages": {"kind": "choices", "weights": {1: 1, 3: 2, 5: 3, 10: 3}},
+    "questions_per_context": 6,
+}
 STAGES = [
     {"name": "relevance", "spans": ["relevance"]},
     {"name": "evidence", "spans": ["relevance", "evidence"]},
@@ -66,7 +70,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "answer": OURS,
     "reasoning": {**OURS, "model": {"prompt": {"style": "reasoning"}}},
     "self-reasoning": {
-        **OURS,
+        "data": {"negatives": HARD, "contexts": MIXED | LONG_LABELS},
         "model": {"prompt": {"style": "self_reasoning"}},
         "training": {"stages": STAGES},
     },
