@@ -51,9 +51,9 @@ LONG_LABELS = {  # 290 tokens each, and as many judgements as passages
     "questions_per_context": 6,
 }
 STAGES = [
-    {"name": "relevance", "spans": ["relevance"]},
-    {"name": "evidence", "spans": ["relevance", "evidence"]},
-    {"name": "everything", "spans": list(SPAN_NAMES)},
+    {"name": "relevance", "spans": ["relevance"], "learning_rate": 1e-3},
+    {"name": "evidence", "spans": ["relevance", "evidence"], "learning_rate": 8e-4},
+    {"name": "everything", "spans": list(SPAN_NAMES), "learning_rate": 6e-4},
 ]
 TRAINED: dict[str, dict[str, Any]] = {
     "clean": {
