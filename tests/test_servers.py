@@ -99,11 +99,13 @@ def test_a_server_is_given_the_pause_it_asks_for() -> None:
     assert found["a"].seconds >= 0.8
 
 
-def test_nobody_waits_for_an_hour() -> None:
-    with serving(Server(echo, lambda messages, tries: (429, "come back", {"Retry-After": "3600"}))) as server:
-        found = ask(teacher(server), "a")
-    assert found["a"].failure == "the server answered 429: come back"
-    assert found["a"].may_pass
+def test_nobody_waits_for_an_hour_and_no_call_is_given_up_for_it() -> None:
+    words = r"wait 3600 seconds \(429: come back\)\. Run the same command again"
+    with (
+        serving(Server(echo, lambda messages, tries: (429, "come back", {"Retry-After": "3600"}))) as server,
+        pytest.raises(RagFtError, match=words),
+    ):
+        ask(teacher(server, concurrency=1), "a", "b")
     assert len(server.bodies) == 1
 
 
@@ -151,6 +153,23 @@ def test_refusals_and_answers_cut_off_are_taken_as_they_are() -> None:
     assert (found["cut off"].text, found["cut off"].output_tokens) == ("half an ans", 16)
     assert found["refused"].output_tokens == 4
     assert not any(reply.may_pass for reply in found.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (403, "This model requires moderation and your input was flagged for violence"),
+        (400, "The prompt triggered Azure OpenAI's content management policy"),
+        (400, "content_policy_violation"),
+    ],
+)
+def test_a_prompt_that_a_moderator_stops_is_refused_and_costs_nobody_else(status: int, words: str) -> None:
+    fault = (status, words)
+    with serving(Server(echo, lambda messages, tries: fault if said(messages) == "war" else None)) as server:
+        found = ask(teacher(server), "war", "peace")
+    assert found["war"].failure == f"the server refused to answer: {words}"
+    assert not found["war"].may_pass
+    assert found["peace"].text == "PEACE"
 
 
 def test_an_answer_can_always_be_written_to_a_file() -> None:
@@ -310,11 +329,16 @@ def test_what_no_call_can_escape_ends_the_job(fault: Any, words: str | None, mon
     assert len(server.bodies) <= 2
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8000/v1", "localhost", "ftp://127.0.0.1/v1", "http://"])
+ADDRESSES = ["127.0.0.1:8000/v1", "localhost", "ftp://127.0.0.1/v1", "http://", "http://[::1/v1", "http://../v1"]
+SECRET = ["http://me:sesame@127.0.0.1:1/v1", "http://sesame@127.0.0.1:1/v1", "http://127.0.0.1:1/v1?key=sesame"]
+
+
+@pytest.mark.parametrize("address", [*ADDRESSES, *SECRET])
 def test_an_address_that_is_none_is_said_at_once(address: str) -> None:
     settings = TeacherSettings(base_url=address, model="m")
-    with pytest.raises(RagFtError, match=r"endpoint\.base_url"):
+    with pytest.raises(RagFtError, match=r"endpoint\.base_url") as caught:
         list(server_asker(settings, teacher_writing(settings))([call("a")]))
+    assert "sesame" not in str(caught.value)
 
 
 def test_a_server_that_is_not_there_is_said_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
 from data_builders.servers.settings import BudgetSettings, EndpointSettings, TeacherSettings
 
-_CAUTIOUS = 3.0  # characters of a token, at least, in English
-_USUAL = 3.5
+# Bytes of a token in UTF-8, at least and mostly: so a Korean or Chinese letter, of three bytes, is about a token.
+_CAUTIOUS, _USUAL = 3.0, 3.5
 
 
 class BudgetSpentError(RagFtError):
@@ -85,7 +85,7 @@ class Spending:
 
     def used_by(self, reply: Reply, held: Tokens) -> Tokens:
         """Return what an answer took: as the server counted, else as its length lets one guess."""
-        written = len(reply.text or "") / _CAUTIOUS
+        written = _bytes(reply.text or "") / _CAUTIOUS
         if None in (reply.prompt_tokens, reply.output_tokens):
             self.guessed = True
         return Tokens(
@@ -129,14 +129,17 @@ def amount(money: float) -> str:
     return f"{money:,.2f}" if money >= 1 else f"{money:.3g}"
 
 
-def characters(call: Call) -> int:
-    """Return how many characters a call sends in its messages."""
-    return sum(len(message["content"]) for message in call.messages)
-
-
 def most_tokens(call: Call, max_tokens: int) -> Tokens:
     """Return what a call may take, cautiously."""
-    return Tokens(round(characters(call) / _CAUTIOUS), max_tokens)
+    return Tokens(round(_sent(call) / _CAUTIOUS), max_tokens)
+
+
+def _sent(call: Call) -> int:
+    return sum(_bytes(message["content"]) for message in call.messages)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Estimate:
     Attributes:
         output_tokens: at most, were every answer as long as it may be.
         money: at most, in the currency of the prices; None without prices.
-        counted: prompt tokens were counted by a tokenizer; else they follow from the number of characters.
+        counted: prompt tokens were counted by a tokenizer; else they follow from the number of bytes.
     """
 
     calls: int
@@ -158,7 +161,7 @@ class Estimate:
     def told(self) -> str:
         """Return it in one line."""
         about = "" if self.counted else "about "
-        guess = "" if self.counted else f" (estimated: {_USUAL} characters to a token)"
+        guess = "" if self.counted else f" (estimated: {_USUAL} bytes to a token)"
         cost = (
             "no prices given (endpoint.input_price, endpoint.output_price)"
             if self.money is None
@@ -178,13 +181,16 @@ def price_of(
     Args:
         calls: taken one at a time.
         settings: longest answer and prices.
-        tokens_of: counts the tokens of a text; None estimates from characters.
+        tokens_of: counts the tokens of a text; None estimates from bytes.
     """
     count = prompt = 0
     for call in calls:
         count += 1
-        texts = [message["content"] for message in call.messages]
-        prompt += sum(map(tokens_of, texts)) if tokens_of else round(sum(map(len, texts)) / _USUAL)
+        prompt += (
+            sum(tokens_of(message["content"]) for message in call.messages)
+            if tokens_of
+            else round(_sent(call) / _USUAL)
+        )
     tokens = Tokens(prompt, count * settings.max_tokens)
     money = price(tokens, *_prices(settings))
     return Estimate(count, tokens.prompt, tokens.output, money, counted=tokens_of is not None)

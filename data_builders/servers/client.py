@@ -27,7 +27,18 @@ from urllib.request import getproxies, proxy_bypass
 from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
 from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, most_tokens
-from data_builders.servers.protocol import RETRIES, Outcome, Taken, Writing, body_of, learn, read, told
+from data_builders.servers.protocol import (
+    RETRIES,
+    Outcome,
+    Taken,
+    Writing,
+    body_of,
+    is_moderated,
+    learn,
+    read,
+    told,
+    too_long,
+)
 from data_builders.servers.settings import EndpointSettings, TeacherSettings
 
 Arrived: TypeAlias = Callable[[Sequence[tuple[Call, Reply]]], None]
@@ -56,10 +67,11 @@ def server_asker(settings: EndpointSettings, writing: Writing, spending: Spendin
         spending: what it may use up; None sets no limit.
 
     Raises:
-        RagFtError: the package aiohttp is missing, or the key cannot be one.
+        RagFtError: the package aiohttp is missing, or the key or the address cannot be one.
     """
     _http()
     _key(settings)
+    _check_address(settings)
     structured = "json_schema" if writing.structured == "auto" else writing.structured
     return ServerAsker(settings, writing, spending or Spending(), Taken(structured))
 
@@ -245,7 +257,7 @@ class _Exchange:
                 return answer
             status, headers, data = answer
             if status not in (400, 422) or not learn(told(data), body, asker.writing, asker.taken):
-                hopeless = _hopeless_status(status, data, asker.settings)
+                hopeless = _hopeless_status(status, headers, data, asker.settings)
                 outcome = read(status, headers, data) if hopeless is None else Outcome(Reply(), hopeless=hopeless)
                 return replace(outcome, reply=_without_key(outcome.reply, asker.settings))
 
@@ -280,6 +292,24 @@ def _proxy(address: str) -> str | None:
     return None if not parts.hostname or proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
 
 
+def _check_address(settings: EndpointSettings) -> None:
+    """Refuse what the library would stumble over, and what holds a key: addresses stand in recipes and in errors.
+
+    Raises:
+        RagFtError: the address cannot be one, or holds more than an address.
+    """
+    try:
+        parts = urlsplit(settings.base_url)
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        raise RagFtError(_no_address(settings)) from None
+    if parts.username is not None or parts.query or parts.fragment:
+        raise RagFtError(
+            "endpoint.base_url holds a user, a password or fields behind a question mark. Give the address alone, and "
+            f"the key in the environment variable {settings.api_key_env}."
+        )
+
+
 def _no_address(settings: EndpointSettings) -> str:
     return (
         f"endpoint.base_url={settings.base_url} is no address of a server. Write it in full, "
@@ -297,8 +327,10 @@ def _nobody(settings: EndpointSettings, error: Any) -> str:
     )
 
 
-def _hopeless_status(status: int, data: bytes, settings: EndpointSettings) -> str | None:
+def _hopeless_status(status: int, headers: Any, data: bytes, settings: EndpointSettings) -> str | None:
     """Return what no other call can escape either."""
+    if is_moderated(status, data):
+        return None
     if status in (401, 403):
         # Without the server's words, in which it may repeat the key.
         return (
@@ -315,6 +347,11 @@ def _hopeless_status(status: int, data: bytes, settings: EndpointSettings) -> st
         return (
             f"{settings.base_url} says that the account has no credit left ({status}). Add some, or name another "
             "server in endpoint.base_url, and run the same command again: what is answered is kept."
+        )
+    if pause := too_long(status, headers):
+        return (
+            f"{settings.base_url} asks to wait {pause:.0f} seconds ({status}: {_hidden(told(data), settings)}). "
+            "Run the same command again after that: what is answered is kept."
         )
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,13 @@ Structured = Literal["auto", "json_schema", "json_object", "off"]
 _LOWER = {"json_schema": "json_object", "json_object": "off"}
 _SPEAKS_OF_STRUCTURE = ("response_format", "json_schema", "json_object", "guided", "structured output")
 _IN_PASSING = {408, 409, 425, 429}
+LONGEST_PAUSE = 120.0
+"""Seconds; a server that asks for more is not waited for."""
+_REFUSED = "the server refused to answer"
+# What moderators before a model say of a prompt, as an error: OpenAI, Azure, OpenRouter. Other prompts are answered.
+_MODERATED = re.compile(
+    r"moderation|flagged|content[ _](?:management[ _])?policy|content[ _]filter|safety system", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -118,10 +126,10 @@ def read(status: int, headers: Mapping[str, str], data: bytes) -> Outcome:
     """Return what a server's answer says, whatever it holds."""
     pause = pause_asked(headers)
     if status >= 300:
+        if is_moderated(status, data):
+            return Outcome(Reply(failure=f"{_REFUSED}: {told(data)}"))
         failure = Reply(failure=f"the server answered {status}: {told(data)}", may_pass=True)
-        # A pause longer than anybody waits for means that this run has no chance.
-        passing = (status in _IN_PASSING or status >= 500) and (pause or 0) <= 120
-        return Outcome(failure, RETRIES if passing else 0, pause)
+        return Outcome(failure, RETRIES if _in_passing(status) else 0, pause)
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError):
@@ -132,7 +140,19 @@ def read(status: int, headers: Mapping[str, str], data: bytes) -> Outcome:
     return Outcome(reply, REREADS if idle else 0, pause, unknown_cost=True)
 
 
-_REFUSED = "the server refused to answer"
+def is_moderated(status: int, data: bytes) -> bool:
+    """Tell whether an error says that this prompt is not answered for what it is about."""
+    return status in (400, 403, 422, 451) and _MODERATED.search(told(data)) is not None
+
+
+def too_long(status: int, headers: Mapping[str, str]) -> float | None:
+    """Return the pause that a server asks for where it is longer than anybody waits: no call has a chance in it."""
+    pause = pause_asked(headers) if _in_passing(status) else None
+    return pause if pause is not None and pause > LONGEST_PAUSE else None
+
+
+def _in_passing(status: int) -> bool:
+    return status in _IN_PASSING or status >= 500
 
 
 def _reply(answer: Any) -> Reply:
