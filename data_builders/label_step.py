@@ -188,9 +188,10 @@ def _sum_up(settings: Any, tally: Tally) -> None:
     """Add what the calls cost, and what to change where the numbers look wrong."""
     counts = tally.counts
     endpoint = getattr(settings, "endpoint", None)
-    if endpoint is not None and None not in (endpoint.input_price, endpoint.output_price):
-        read, written = (counts.get(f"tokens {name}", 0) for name in ("read", "written"))
-        counts["money"] = round((read * endpoint.input_price + written * endpoint.output_price) / 1e6, 4)
+    if endpoint is not None:
+        from data_builders.servers.job import count_money
+
+        count_money(endpoint, tally)
     asked, kept = (_by_evidence(counts, name) for name in ("asked", "kept"))
     if settings.rejected == "drop":
         advise_on_balance(asked, kept, tally)

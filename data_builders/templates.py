@@ -108,6 +108,13 @@ def restored(text: str) -> str:
     return _BROKEN.sub(r"\1", text)
 
 
+def without_thoughts(output: str) -> str:
+    """Return what follows the thoughts of a thinking model; nothing where they never end."""
+    if "</think>" in output:
+        return output.rpartition("</think>")[2].strip()
+    return "" if output.lstrip().startswith("<think>") else output.strip()
+
+
 def numbered(passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """Return passages as templates know them: `number` from 1, `title` and `text`, harmless."""
     return [

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_builders.labels.prompts import WrittenStyle
 from data_builders.records import Evidence, Label, Relevance
+from data_builders.templates import without_thoughts
 
 LONGEST = 200_000
 """Characters of an output that are read."""
@@ -73,13 +74,6 @@ def parse_label(output: str, style: WrittenStyle, passages: int, *, truncated: b
 
 _CUT_OFF = "It was cut off before its end: write it shorter."
 _NO_OBJECT = 'There is no complete JSON object with the keys "relevance" and "answer" in it.'
-
-
-def without_thoughts(output: str) -> str:
-    """Return what follows the thoughts of a thinking model; nothing where they never end."""
-    if "</think>" in output:
-        return output.rpartition("</think>")[2].strip()
-    return "" if output.lstrip().startswith("<think>") else output.strip()
 
 
 def _label_object(text: str) -> dict[str, Any] | None:

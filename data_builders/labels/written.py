@@ -16,14 +16,15 @@ from data_builders.labels.balance import count_judgements, with_all_judged
 from data_builders.labels.candidate import Candidate, Rejection
 from data_builders.labels.gates import check
 from data_builders.labels.gold import GoldAbsent, gold_label
-from data_builders.labels.parsing import Parsed, parse_label, without_thoughts
+from data_builders.labels.parsing import Parsed, parse_label
 from data_builders.labels.prompts import label_messages, label_schema, repair_messages
 from data_builders.labels.quotes import verbatim
 from data_builders.labels.settings import SelfSynthesisLabelsSettings, TeacherLabelsSettings
 from data_builders.manifest import Tally
 from data_builders.records import ContextQuestion, ContextRow, Evidence, Label, Passage, Question, check_context_row
 from data_builders.servers import Asker, Call, Reply
-from data_builders.templates import Template, restored
+from data_builders.servers.job import count_tokens
+from data_builders.templates import Template, restored, without_thoughts
 from data_builders.text import answer_tokens
 
 WrittenSettings = TeacherLabelsSettings | SelfSynthesisLabelsSettings
@@ -251,8 +252,7 @@ def _annotated(case: _Case, writing: Writing, tally: Tally) -> ContextQuestion:
 def _count_use(case: _Case, tally: Tally) -> None:
     """Count what the calls of one label read and wrote, those of repairs and of earlier runs included."""
     for reply in case.replies:
-        tally.count("tokens read", reply.prompt_tokens or 0)
-        tally.count("tokens written", reply.output_tokens or 0)
+        count_tokens(reply, tally)
         tally.count("answers cut off", int(reply.truncated))
     if len(case.replies) > 1:
         mended = case.parsed is not None and not case.parsed.problems

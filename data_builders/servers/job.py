@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from data_builders.manifest import Tally
 from data_builders.progress import Progress
 from data_builders.servers import Asker, Call, Reply
-from data_builders.servers.budget import Spending, amount
+from data_builders.servers.budget import Spending, Tokens, amount, price
 from data_builders.servers.client import server_asker, teacher_writing
 from data_builders.servers.settings import TeacherSettings
 from data_builders.servers.store import Store, call_hash, kept_on_arrival
@@ -55,6 +56,20 @@ def not_kept(calls: Iterable[Call], settings: TeacherSettings, store: Path) -> I
     identity = identity_of(settings)
     with Store.open(store) as opened:
         yield from (call for call in calls if opened.get(call_hash(identity, call)) is None)
+
+
+def count_tokens(reply: Reply, tally: Tally) -> None:
+    """Count what a reply that a step uses took to read and to write, in an earlier run too."""
+    tally.count("tokens read", reply.prompt_tokens or 0)
+    tally.count("tokens written", reply.output_tokens or 0)
+
+
+def count_money(settings: TeacherSettings, tally: Tally) -> None:
+    """Note what the tokens counted cost by the prices given; nothing without prices."""
+    tokens = Tokens(*(tally.counts.get(f"tokens {name}", 0) for name in ("read", "written")))
+    money = price(tokens, settings.input_price, settings.output_price)
+    if money is not None:
+        tally.counts["money"] = round(money, 4)
 
 
 def _shown(asker: Asker, spending: Spending, report: Callable[[str], None], total: int | None) -> Asker:

@@ -10,7 +10,7 @@ from typing import Any
 from data_builders.documents.evidence import fold, verbatim
 from data_builders.records import Passage
 from data_builders.synthesis.prompts import quote_names
-from data_builders.templates import restored
+from data_builders.templates import restored, without_thoughts
 
 _QUOTATION = "\"'\u201c\u201d\u2018\u2019\u00ab\u00bb\u300c\u300d \t\n"
 _ELLIPSES = ("...", "\u2026")
@@ -94,7 +94,7 @@ def _bare(quote: str) -> str:
 def _items(text: str) -> list[Any] | None:
     """Return the questions of a reply, None where there is no list of them and no question by itself."""
     decoder, start, found = json.JSONDecoder(), 0, list[Any]()
-    body = text.rpartition("</think>")[2]
+    body = without_thoughts(text)
     while (start := body.find("{", start)) >= 0:
         try:
             value, stop = decoder.raw_decode(body, start)

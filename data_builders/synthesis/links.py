@@ -68,12 +68,12 @@ class _Titles:
 
     def inside(self, passage: Passage) -> Iterator[str]:
         """Yield the titles of other passages that stand in the text of this one, each once."""
-        own, seen = joined(passage.title).strip(), set[str]()
+        own, seen = joined(passage.title), set[str]()
         tokens = joined(passage.text).split()
         for start in range(len(tokens)):
             for stop in range(start + 1, min(start + self._longest, len(tokens)) + 1):
                 for form in _readings(tokens[start:stop]):
-                    if form in self._positions and form not in seen and form not in own and own not in form:
+                    if form in self._positions and form not in seen and not _of_one_name(f" {form} ", own):
                         seen.add(form)
                         if contains_answer(passage.text, [form]):  # what follows a Korean name must be a particle
                             yield form
@@ -90,6 +90,11 @@ class _Titles:
         if source_of(one.id, self._sources) != source_of(other.id, self._sources) or one.text == other.text:
             return False
         return not one.split or not other.split or one.split == other.split
+
+
+def _of_one_name(one: str, other: str) -> bool:
+    """Tell whether one title stands in the other, as whole words; both with spaces around their tokens."""
+    return bool(one.strip() and other.strip()) and (one in other or other in one)
 
 
 def _readings(tokens: Sequence[str]) -> Iterator[str]:

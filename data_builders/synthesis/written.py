@@ -11,6 +11,7 @@ from data_builders.files import content_hash
 from data_builders.manifest import Tally
 from data_builders.records import GoldEvidence, Passage, Question
 from data_builders.servers import Asker, Reply
+from data_builders.servers.job import count_money, count_tokens
 from data_builders.synthesis.candidate import Candidate, candidates
 from data_builders.synthesis.filters import Rejection, first_rejection
 from data_builders.synthesis.links import source_of
@@ -126,6 +127,7 @@ def write_synthesis(
     if synthesis.settings.filters.elsewhere != "keep":
         kept = _passed(answered_elsewhere(kept, synthesis.passages, search, synthesis.settings.filters), found)
     found.rejected.sort(key=lambda one: one.order)
+    count_money(synthesis.settings.endpoint, tally)
     _tell(kept, found.rejected, tally)
     return [one.question for one in kept], found.rejected
 
@@ -133,6 +135,7 @@ def write_synthesis(
 def _read(synthesis: Synthesis, place: int, asked: Asked, reply: Reply, found: _Sorted, tally: Tally) -> None:
     """Read one reply into questions that passed the filters and those that did not."""
     shown = [synthesis.passages[position] for position in asked.positions]
+    count_tokens(reply, tally)
     if reply.text is None:
         why = reply.failure or "the server gave none"
         found.rejected.append(_rejected(Candidate(tuple(shown)), (place, 0), Rejection("no_reply", why)))
@@ -173,9 +176,9 @@ def _question(candidate: Candidate, synthesis: Synthesis) -> Question:
 
 
 def _reason(candidate: Candidate, quote: str) -> str:
-    if candidate.link and not contains_answer(quote, [candidate.answer]):
-        return f"It leads to {candidate.link}."
-    return "It states the answer."
+    if contains_answer(quote, [candidate.answer]):
+        return "It states the answer."
+    return f"It leads to {candidate.link}." if candidate.link else ""
 
 
 def _rejected(candidate: Candidate, order: tuple[int, int], rejection: Rejection) -> Rejected:
