@@ -337,6 +337,8 @@ def place_of(path, kind):
     """Return the text that must name a setting, and how it is named there."""
     if path.startswith(("data.splits.", "data.hygiene.")):
         return (ROOT / "docs/hygiene.md").read_text(), path.rpartition(".")[2]
+    if path.startswith(("data.labels.", "data.questions.")) and kind != "gold":
+        return place_of_written(path)
     if not path.startswith(("data.sources.", "data.decontaminate.")):
         return DATA_PAGE.read_text(), path
     name = path.split("<name>.")[1]
@@ -345,6 +347,16 @@ def place_of(path, kind):
     if kind == "documents":
         return (ROOT / "docs/documents.md").read_text(), name
     return sections(SOURCES_PAGE)[kind], name
+
+
+def place_of_written(path):
+    """Return the same for what a teacher writes; both of its jobs ask an endpoint of the same kind."""
+    name = path.split(".", 2)[2]
+    if name == "kind":
+        return DATA_PAGE.read_text(), "teacher"
+    if path.startswith("data.labels.") or name.startswith("endpoint."):
+        return (ROOT / "docs/labels.md").read_text(), name.removeprefix("gates.")
+    return (ROOT / "docs/synthesis.md").read_text(), name.rpartition(".")[2]
 
 
 class TestSettingsOfData:
@@ -357,7 +369,7 @@ class TestSettingsOfData:
 
     def test_every_kind_of_retriever_count_and_ranking_is_named(self):
         kinds = {kind for path, kind in data_settings() if kind and not path.startswith(("data.sources", "data.decon"))}
-        assert len(kinds) == 12
+        assert len(kinds) == 14
         for kind in kinds:
             assert re.search(rf"kind: {kind}|`{kind}`", DATA_PAGE.read_text()), kind
 
