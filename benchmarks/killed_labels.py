@@ -54,12 +54,9 @@ def main() -> None:
         alone.run()
         numbers["whole answers delivered twice to a job left alone"] = twice(lines(Path(folder))[len(said) :])
         numbers["peak memory of a job left alone after 1/4, 1/2 and all (MiB)"] = alone.peaks()
-        write_result("killed_labels", numbers, told(given))
-
-
-def told(given: argparse.Namespace) -> str:
-    changed = [] if given.url is None else [f"--url {given.url} --model {given.model}"]
-    return " ".join(["python -m benchmarks.killed_labels", *changed])
+        changed = [f"--{name.replace('_', '-')} {value}" for name, value in vars(given).items()
+                   if value != parser.get_default(name)]  # fmt: skip
+        write_result("killed_labels", numbers, " ".join(["python -m benchmarks.killed_labels", *changed]))
 
 
 class Job:

@@ -19,7 +19,6 @@ from data_builders.label_step import (
     REJECTED,
     LabelFiles,
     LocalWriter,
-    ask_again,
     label_identity,
     write_labels,
     write_written_labels,
@@ -31,6 +30,7 @@ from data_builders.records import Passage, Question
 from data_builders.retrieval import search_split
 from data_builders.retrievers import retriever_names
 from data_builders.retrievers.settings import Bm25Settings
+from data_builders.servers.job import ask_again
 from data_builders.sources import open_source
 from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench, Step
@@ -138,7 +138,7 @@ def _synthesis(build: _Build) -> list[Step]:
     depends = {"questions": synthesis_identity(settings), "sources": sources, "bm25": bm25.model_dump(mode="json")}
     writes = [paths.synthesis / QUESTIONS, paths.synthesis / LISTED]
     step = build.step("synthesis", [files.passages, files.questions], writes, depends, work)
-    return [replace(step, outside=partial(synthesis_outside, settings))]
+    return [replace(step, outside=partial(synthesis_outside, settings, paths.synthesis))]
 
 
 def synthesis_files(paths: DataPaths) -> SynthesisFiles:

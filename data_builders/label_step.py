@@ -16,7 +16,7 @@ from data_builders.labels.balance import advise_on_balance
 from data_builders.labels.gold import GoldAbsent, label_rows
 from data_builders.labels.prompts import read_template
 from data_builders.labels.settings import LabelsSettings, SelfSynthesisLabelsSettings, TeacherLabelsSettings
-from data_builders.manifest import Tally, read_manifest
+from data_builders.manifest import Tally
 from data_builders.ranked import Annotations
 from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
 from data_builders.servers import Asker, Call
@@ -88,20 +88,6 @@ def label_identity(settings: LabelsSettings) -> dict[str, Any]:
 
         plain["endpoint"] = identity_of(settings.endpoint)
     return plain
-
-
-def ask_again(folder: Path) -> dict[str, Any]:
-    """Return why a finished step has to run again though nothing changed: calls that failed in passing last time.
-
-    It is compared with what was so before that run, so calls that fail again are left alone until their number changes;
-    where none is left, nothing differs.
-    """
-    from data_builders.labels.written import PASSING
-
-    manifest = read_manifest(folder) or {}
-    failed = manifest.get("counts", {}).get(PASSING, 0)
-    before: dict[str, Any] = manifest.get("outside", {})
-    return {"because": f"calls without an answer may get one now: {failed}"} if failed else before
 
 
 def asked_rows(files: LabelFiles, gold_absent: GoldAbsent) -> int:

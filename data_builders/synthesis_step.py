@@ -22,7 +22,7 @@ from data_builders.retrievers import Query, open_retriever
 from data_builders.retrievers.settings import Bm25Settings
 from data_builders.servers import Call
 from data_builders.servers.budget import price_of
-from data_builders.servers.job import identity_of, not_kept, teacher_job
+from data_builders.servers.job import ask_again, identity_of, not_kept, teacher_job
 from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench
 from data_builders.synthesis.others import Search
@@ -53,9 +53,9 @@ def synthesis_identity(settings: TeacherQuestionsSettings) -> dict[str, Any]:
     return {**plain, "endpoint": identity_of(settings.endpoint)}
 
 
-def synthesis_outside(settings: TeacherQuestionsSettings) -> dict[str, Any]:
-    """Return what outside of the recipe decides the questions: the words of the template."""
-    return {"template": read_template(settings.template).sha256}
+def synthesis_outside(settings: TeacherQuestionsSettings, folder: Path) -> dict[str, Any]:
+    """Return what outside of the recipe decides the questions: the words of the template, calls to be asked again."""
+    return {**ask_again(folder), "template": read_template(settings.template).sha256}
 
 
 def write_questions_of_teacher(

@@ -178,6 +178,13 @@ def test_an_answer_can_always_be_written_to_a_file() -> None:
     assert text == "half a ? pair"
 
 
+def test_what_a_gateway_says_in_place_of_an_answer_is_told() -> None:
+    outcome = read(200, {}, b'{"error": {"message": "the  provider is overloaded", "code": 502}}')
+    assert outcome.reply.failure == "the server's answer holds no message: the provider is overloaded"
+    assert outcome.again
+    assert read(200, {}, b"{}").reply.failure == "the server's answer holds no message"
+
+
 # structured output
 
 

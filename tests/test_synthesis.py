@@ -323,8 +323,9 @@ class TestAgain:
             command = [sys.executable, "-m", "rag_ft", "build", str(work.write())]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
                 with server.together:
-                    assert server.together.wait_for(lambda: len(server.bodies) > 5, timeout=60)
+                    reached = server.together.wait_for(lambda: len(server.bodies) > 5, timeout=240)
                 process.send_signal(signal.SIGKILL)
+            assert reached
             blocking = False
             server.closing.set()
             assert work.build() == 0
@@ -358,6 +359,15 @@ class TestWhatGoesWrong:
         assert "400" in row["why"]
         assert len(work.asked()) == 7
         assert "1 calls brought no answer" in capsys.readouterr().out
+
+    def test_calls_that_failed_in_passing_are_asked_again_by_the_next_build(self, tmp_path, capsys):
+        fault = lambda messages, tries: 400 if tries < down and number_of(messages) < 2 else None  # noqa: E731
+        with serving(Server(teacher, fault)) as server:
+            work, down = Work(tmp_path, server.url), 1
+            assert work.build() == work.build() == work.build() == 0
+            assert "synthesis: unchanged" in capsys.readouterr().out
+            assert len(server.bodies) == 8 + 2
+            assert len(work.asked()) == 8
 
     def test_a_teacher_that_writes_nothing_usable_is_one_sentence(self, tmp_path, capsys):
         with serving(Server(lambda messages, body: Reply("I cannot help with that."))) as server:

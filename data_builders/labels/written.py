@@ -23,7 +23,7 @@ from data_builders.labels.settings import SelfSynthesisLabelsSettings, TeacherLa
 from data_builders.manifest import Tally
 from data_builders.records import ContextQuestion, ContextRow, Evidence, Label, Passage, Question, check_context_row
 from data_builders.servers import Asker, Call, Reply
-from data_builders.servers.job import count_tokens
+from data_builders.servers.job import PASSING, count_tokens
 from data_builders.templates import Template, restored, without_thoughts
 from data_builders.text import answer_tokens
 
@@ -32,7 +32,6 @@ WINDOW = 1024
 """Questions whose rows are held at once: as far as answers may run ahead of the slowest."""
 NO_REPLY = "no_reply"
 """What stands in the place of a gate where a call brought no answer."""
-PASSING = "calls without an answer that may get one another time"
 UNREAD = "well_formed"
 """The gate of what holds no label at all; it cannot be turned off for that."""
 

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from data_builders.manifest import Tally
+from data_builders.manifest import Tally, read_manifest
 from data_builders.progress import Progress
 from data_builders.servers import Asker, Call, Reply
 from data_builders.servers.budget import Spending, Tokens, amount, price
 from data_builders.servers.client import server_asker, teacher_writing
 from data_builders.servers.settings import TeacherSettings
 from data_builders.servers.store import Store, call_hash, kept_on_arrival
+
+PASSING = "calls without an answer that may get one another time"
+"""What a step counts them under, for `ask_again`."""
 
 
 def teacher_job(
@@ -56,6 +59,18 @@ def not_kept(calls: Iterable[Call], settings: TeacherSettings, store: Path) -> I
     identity = identity_of(settings)
     with Store.open(store) as opened:
         yield from (call for call in calls if opened.get(call_hash(identity, call)) is None)
+
+
+def ask_again(folder: Path) -> dict[str, Any]:
+    """Return why a finished step has to run again though nothing changed: calls that failed in passing last time.
+
+    It is compared with what was so before that run, so calls that fail again are left alone until their number changes;
+    where none is left, nothing differs.
+    """
+    manifest = read_manifest(folder) or {}
+    failed = manifest.get("counts", {}).get(PASSING, 0)
+    before: dict[str, Any] = manifest.get("outside", {})
+    return {"because": f"calls without an answer may get one now: {failed}"} if failed else before
 
 
 def count_tokens(reply: Reply, tally: Tally) -> None:

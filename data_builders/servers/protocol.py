@@ -160,7 +160,9 @@ def _reply(answer: Any) -> Reply:
     choice = _first(_get(answer, "choices"))
     message = _get(choice, "message")
     if not isinstance(message, dict):
-        return Reply(failure="the server's answer holds no message", may_pass=True)
+        words = _get(_get(answer, "error"), "message")  # gateways tell of what failed behind them with status 200
+        why = f": {_line(words)}" if isinstance(words, str) else ""
+        return Reply(failure=f"the server's answer holds no message{why}", may_pass=True)
     usage, finish = _get(answer, "usage"), _get(choice, "finish_reason")
     counts = (_whole(_get(usage, "prompt_tokens")), _whole(_get(usage, "completion_tokens")))
     refusal, text, cut = message.get("refusal"), message.get("content"), finish == "length"

@@ -57,8 +57,8 @@ class FiltersSettings(Settings):
     wordings only."""
     elsewhere: Literal["reject", "alternative", "keep"] = "reject"
     """Where another passage found for the question holds the answer: leave the question out, note the passage as one
-    that supports the answer too (so that it is no negative), or do not look. A passage with the very quote, such as
-    the next one that repeats a sentence, is always noted."""
+    that supports the answer too (so that it is no negative), or do not look. Of those looked at, one with the very
+    quote, such as the next one that repeats a sentence, is always noted."""
     searched: Annotated[int, Field(ge=1)] = 10
     """Passages looked at per question, found with the first BM25 of data.retrievers, or with BM25 as it is by
     default."""

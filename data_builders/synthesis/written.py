@@ -11,7 +11,7 @@ from data_builders.files import content_hash
 from data_builders.manifest import Tally
 from data_builders.records import GoldEvidence, Passage, Question
 from data_builders.servers import Asker, Reply
-from data_builders.servers.job import count_money, count_tokens
+from data_builders.servers.job import PASSING, count_money, count_tokens
 from data_builders.synthesis.candidate import Candidate, candidates
 from data_builders.synthesis.filters import Rejection, first_rejection
 from data_builders.synthesis.links import source_of
@@ -138,6 +138,7 @@ def _read(synthesis: Synthesis, place: int, asked: Asked, reply: Reply, found: _
     count_tokens(reply, tally)
     if reply.text is None:
         why = reply.failure or "the server gave none"
+        tally.count(PASSING, int(reply.may_pass))
         found.rejected.append(_rejected(Candidate(tuple(shown)), (place, 0), Rejection("no_reply", why)))
         return
     if reply.truncated:
@@ -219,8 +220,8 @@ def _advise(kept: int, rejected: Sequence[Rejected], tally: Tally) -> None:
     silent = tally.dropped[REASONS["no_reply"]]
     if silent:
         tally.advice.append(
-            f"{silent} calls brought no answer (rejected.jsonl says why). To ask those again that failed in passing, "
-            "delete the file manifest.json of this step and run the same command."
+            f"{silent} calls brought no answer (rejected.jsonl says why). Those that failed in passing are asked once "
+            "more by the next build; later, delete the file manifest.json of this step to ask them again."
         )
     judged = kept + len(rejected) - silent
     if judged >= 20 and kept * 3 < judged:
