@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from openai_server import Reply, Server, serving
@@ -10,7 +12,7 @@ from test_server_store import call, done, echo, teacher
 
 from data_builders.errors import RagFtError
 from data_builders.servers import Call
-from data_builders.servers.budget import BudgetSpentError, price_of
+from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, price_of
 from data_builders.servers.job import not_kept, teacher_job
 
 # budget: each call below holds 30 / 3 + 16 = 26 tokens while it is under way and takes 7 + 3 = 10
@@ -111,3 +113,24 @@ def test_letters_of_other_scripts_cost_about_a_token_each(text: str, tmp_path: P
         with pytest.raises(BudgetSpentError):
             done(settings, tmp_path / "replies.sqlite", [call(str(number), f"{text}{number}") for number in range(5)])
     assert len(server.bodies) == 1
+
+
+def test_jobs_beside_one_another_share_a_budget() -> None:
+    spending, one = Spending(), Tokens(2, 3)
+
+    def spend() -> None:
+        for _ in range(4000):
+            assert spending.hold(one)
+            spending.release(one, one)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [Thread(target=spend) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert (spending.held, spending.used) == (Tokens(0, 0), Tokens(32_000, 48_000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from threading import Lock
 
 from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
@@ -38,6 +39,8 @@ class Spending:
     guessed: bool = False
     """A server did not count: its tokens are estimated."""
     over: bool = False
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+    """Jobs beside one another ask in threads of their own."""
 
     @classmethod
     def of(cls, settings: TeacherSettings) -> Spending:
@@ -69,19 +72,26 @@ class Spending:
         Raises:
             BudgetSpentError: with what is used it might be too much; from then on nothing is sent.
         """
-        self.over = self.over or self._exceeded(_sum(self.used, tokens))
-        if self.over:
-            raise BudgetSpentError(self._told())
-        held = _sum(self.held, tokens)
-        if self._exceeded(_sum(self.used, held)):
-            return False
-        self.held = held
-        return True
+        with self._lock:
+            self.over = self.over or self._exceeded(_sum(self.used, tokens))
+            if self.over:
+                raise BudgetSpentError(self._told())
+            held = _sum(self.held, tokens)
+            if self._exceeded(_sum(self.used, held)):
+                return False
+            self.held = held
+            return True
 
     def release(self, tokens: Tokens, used: Tokens) -> None:
         """Give back what was set aside, and note what the request took."""
-        self.held = Tokens(self.held.prompt - tokens.prompt, self.held.output - tokens.output)
-        self.used = _sum(self.used, used)
+        with self._lock:
+            self.held = Tokens(self.held.prompt - tokens.prompt, self.held.output - tokens.output)
+            self.used = _sum(self.used, used)
+
+    def answered(self) -> None:
+        """Count a call that came to its end."""
+        with self._lock:
+            self.calls += 1
 
     def used_by(self, reply: Reply, held: Tokens) -> Tokens:
         """Return what an answer took: as the server counted, else as its length lets one guess."""

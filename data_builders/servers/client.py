@@ -226,7 +226,7 @@ class _Exchange:
             tries += 1
         if outcome.hopeless is not None:
             raise RagFtError(outcome.hopeless)
-        self.asker.spending.calls += 1
+        self.asker.spending.answered()
         return replace(outcome.reply, seconds=time.perf_counter() - began)
 
     async def _within_budget(self, call: Call, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
