@@ -194,6 +194,19 @@ def test_calls_of_one_name_are_not_taken_for_one_another(tmp_path: Path) -> None
     assert asked_of(server) == list("abcd")
 
 
+def test_calls_of_one_prompt_are_asked_once_and_get_the_same_reply(tmp_path: Path) -> None:
+    replies = (str(number) for number in range(99))  # as with a temperature above 0
+    fault = lambda messages, tries: 418 if messages[-1]["content"] == "never" else None  # noqa: E731
+    with serving(Server(lambda messages, body: Reply(next(replies)), fault)) as server:
+        calls = [call(f"{text} {number}", text) for number in range(3) for text in ("one", "other", "never")]
+        first = done(teacher(server), tmp_path / "replies.sqlite", calls)
+        assert len(server.bodies) == 3
+        assert [first[f"one {number}"].text for number in range(3)] == [first["one 0"].text] * 3
+        assert all(first[f"never {number}"].failure for number in range(3))
+        again = done(teacher(server), tmp_path / "replies.sqlite", calls[:2])
+    assert again == {name: first[name] for name in ("one 0", "other 0")}
+
+
 # kills
 
 

@@ -72,32 +72,39 @@ def kept_on_arrival(source: Source, path: Path, identity: Mapping[str, Any]) -> 
 def _asked(
     source: Source, waiting: Iterable[Call], store: Store, identity: Mapping[str, Any]
 ) -> Iterator[tuple[Call, Reply]]:
-    """Ask for what is not in the store; yield what is, as it is met.
+    """Ask for what is not in the store; yield what is, as it is met, and at the end what others asked the same for.
 
     Ends early, with all answered that was taken, once many replies were found in a row: they would pile up while one
     answer is awaited.
     """
     found: deque[tuple[Call, Reply]] = deque()
     under_way: dict[int, tuple[Call, str]] = {}  # hashes, each with its call, since a hash takes as long as a commit
+    awaited: set[str] = set()
+    same: list[tuple[Call, str]] = []  # calls that say what one under way says
 
     def missing() -> Iterator[Call]:
         for call in waiting:
             digest = call_hash(identity, call)
-            known = store.get(digest)
-            if known is None:
+            if digest in awaited:
+                same.append((call, digest))
+            elif (known := store.get(digest)) is not None:
+                found.append((call, known))
+            else:
+                awaited.add(digest)
                 under_way[id(call)] = (call, digest)
                 yield call
                 continue
-            found.append((call, known))
-            if len(found) >= _AHEAD:
+            if len(found) + len(same) >= _AHEAD:
                 return
 
     def digest_of(call: Call) -> str:
-        same, digest = under_way.pop(id(call), (None, ""))
-        return digest if same is call else call_hash(identity, call)
+        asked, digest = under_way.pop(id(call), (None, ""))
+        return digest if asked is call else call_hash(identity, call)
 
     def arrived(fresh: Sequence[tuple[Call, Reply]]) -> None:
-        store.put(str(identity.get("model", "")), [(digest_of(call), call.key, reply) for call, reply in fresh])
+        rows = [(digest_of(call), call.key, reply) for call, reply in fresh]
+        store.put(str(identity.get("model", "")), rows)
+        awaited.difference_update(digest for digest, _, _ in rows)
 
     with closing(source(missing(), arrived)) as pairs:  # so that it has put the last before the file is closed
         for pair in pairs:
@@ -105,6 +112,8 @@ def _asked(
                 yield found.popleft()
             yield pair
     yield from found
+    for call, digest in same:
+        yield call, store.get(digest, failed=True) or Reply(failure="no answer came", may_pass=True)
 
 
 def call_hash(identity: Mapping[str, Any], call: Call) -> str:
@@ -138,11 +147,14 @@ class Store:
                 _prepare(database, path)
             yield cls(path, database, Lock())
 
-    def get(self, digest: str) -> Reply | None:
-        """Return the reply to the call of this hash; None where there is none, or a failure that may pass."""
-        query = "SELECT reply FROM replies WHERE hash = ? AND NOT may_pass"
+    def get(self, digest: str, *, failed: bool = False) -> Reply | None:
+        """Return the reply to the call of this hash; None where there is none.
+
+        A failure that may pass is none, but for `failed`.
+        """
+        query = "SELECT reply FROM replies WHERE hash = ? AND may_pass <= ?"
         with self.lock, _told(self.path):
-            row = self.database.execute(query, (digest,)).fetchone()
+            row = self.database.execute(query, (digest, failed)).fetchone()
         return None if row is None else _reply_of(row[0], self.path)
 
     def put(self, model: str, replies: Iterable[tuple[str, str, Reply]]) -> None:
