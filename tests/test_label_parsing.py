@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,29 @@ def test_a_whole_label_is_taken_though_what_follows_it_was_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile", ["{" * 100_000, '{"a":' * 50_000, "[" * 100_000, '{"answer": ' + "[" * 90_000, "'" * 9999]
+    "hostile",
+    [
+        "{" * 100_000,
+        '{"a":' * 50_000,
+        "[" * 100_000,
+        '{"answer": ' + "[" * 90_000,
+        "'" * 9999,
+        "{" + "'" * 100_000,
+        "{" + "' " * 50_000,
+        "{" + '"\\' * 50_000,
+    ],
 )
 def test_hostile_outputs_are_unreadable_and_soon_done(hostile: str) -> None:
-    assert not read(hostile).readable
+    def too_long(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(30)
+    try:
+        assert not read(hostile).readable
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 _WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(

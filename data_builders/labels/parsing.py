@@ -23,9 +23,10 @@ _TRIES = 300
 """Opening braces that are tried as the beginning of the object."""
 _EXPECTED = frozenset({"relevance", "evidence", "analysis", "answer"})
 # A string, whose apostrophes may stand inside single quotes unless what follows could end it; a word; a comma too many.
+# Apostrophes and escapes in a string are bounded: else a row of apostrophes, each tried as its beginning, takes hours.
 _TOKEN = re.compile(
-    r'"(?:[^"\\]|\\.)*"'
-    r"|'(?:[^'\\\n]|\\.|'(?!\s*[:,\]}]))*'(?=\s*[:,\]}])"
+    r'"(?:[^"\\]++|\\.){0,1000}+"'
+    r"|'(?:[^'\\\n]++|\\.|'(?!\s*[:,\]}])){0,500}+'(?=\s*[:,\]}])"
     r"|(?<![\w.])(?:True|False|None)(?!\w)"
     r"|,(?=\s*[\]}])",
     re.DOTALL,
