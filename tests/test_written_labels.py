@@ -20,6 +20,7 @@ from data_builders.labels.written import Writing, write_rows
 from data_builders.manifest import Tally
 from data_builders.records import ContextQuestion, ContextRow, Evidence, Passage, Question, Relevance
 from data_builders.servers import Asker, Call, Reply
+from data_builders.servers.job import PASSING
 
 OFF: dict[str, Any] = {
     "well_formed": False,
@@ -196,6 +197,28 @@ def test_a_repair_that_gets_no_answer_leaves_what_was_wrong_before() -> None:
     found, ((candidate, rejection),) = run([row(1)], ask)
     assert found == []
     assert (rejection.gate, candidate.raw) == ("well_formed", "{")
+
+
+@pytest.mark.parametrize(("may_pass", "again"), [(True, 1), (False, 0)])
+def test_a_repair_that_failed_in_passing_is_one_the_next_build_asks_for(may_pass: bool, again: int) -> None:
+    def ask(calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
+        for call in calls:
+            down = Reply(failure="the server answered 503: busy", may_pass=may_pass)
+            yield call, Reply("{") if len(call.messages) == 1 else down
+
+    tally = Tally()
+    run([row(1)], ask, tally)
+    assert tally.counts[PASSING] == again
+
+
+def test_what_a_rejected_label_says_is_cut_in_the_report() -> None:
+    tally, long = Tally(), "x" * 5_000
+    quotes = [{"passage": 2, "quote": long, "reason": "None."}]
+    _, ((_, rejection),) = run([row(1)], asking(lambda call: label(evidence=quotes)), tally)
+    assert long in rejection.why
+    (told,) = tally.excerpts["labels rejected: quotes"]
+    assert told.startswith("q1-0: ")
+    assert len(told) < 500
 
 
 def test_thoughts_are_not_sent_back_for_a_repair() -> None:

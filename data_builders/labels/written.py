@@ -32,6 +32,8 @@ WINDOW = 1024
 """Questions whose rows are held at once: as far as answers may run ahead of the slowest."""
 NO_REPLY = "no_reply"
 """What stands in the place of a gate where a call brought no answer."""
+_SHOWN = 400
+"""Characters of a reason in the report; what is turned away is listed in full."""
 UNREAD = "well_formed"
 """The gate of what holds no label at all; it cannot be turned off for that."""
 
@@ -233,9 +235,9 @@ def _turned_away(
     case: _Case, candidate: Candidate, rejection: Rejection, writing: Writing, tally: Tally
 ) -> ContextQuestion | None:
     writing.turned_away(candidate, rejection)
-    tally.count(PASSING, int(case.parsed is None and case.replies[-1].may_pass))
+    tally.count(PASSING, int(case.replies[-1].may_pass))
     gate = "calls without an answer" if rejection.gate == NO_REPLY else f"labels rejected: {rejection.gate}"
-    tally.excerpt(gate, f"{case.asked.id}: {rejection.why}")
+    tally.excerpt(gate, f"{case.asked.id}: {rejection.why[:_SHOWN]}")
     if writing.settings.rejected == "drop":
         tally.drop(gate, 1, case.asked.id)
         return None
@@ -272,7 +274,7 @@ def _placed(candidate: Candidate, settings: WrittenSettings, tally: Tally) -> La
     """Return a label that was let through as rows want it.
 
     Every passage is judged; quotes stand as their passages have them, letter by letter; an answer that was found to
-    agree with an accepted one is written as that. What a gate that is turned off would have found is left out.
+    agree with an accepted one is written as that. Quotes that a gate which is off would have found are left out.
     """
     label, passages = candidate.label, candidate.passages
     within = replace(label, relevance=tuple(item for item in label.relevance if 0 <= item.passage < len(passages)))
