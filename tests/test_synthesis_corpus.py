@@ -171,7 +171,8 @@ class TestWriting:
             return question.evidence[0].reason
 
         assert reason() == "It states the answer."
-        assert reason(question="What does the keeper of Velmoth sell?", answer="rope") == ""
+        beside = reason(question="What does the keeper of Velmoth sell?", answer="rope")
+        assert beside == "It is part of what answers the question."
 
     def test_tokens_and_money_of_all_replies_are_counted(self):
         tally = Tally()

@@ -179,7 +179,7 @@ def _question(candidate: Candidate, synthesis: Synthesis) -> Question:
 def _reason(candidate: Candidate, quote: str) -> str:
     if contains_answer(quote, [candidate.answer]):
         return "It states the answer."
-    return f"It leads to {candidate.link}." if candidate.link else ""
+    return f"It leads to {candidate.link}." if candidate.link else "It is part of what answers the question."
 
 
 def _rejected(candidate: Candidate, order: tuple[int, int], rejection: Rejection) -> Rejected:
