@@ -81,6 +81,7 @@ def label_identity(settings: LabelsSettings) -> dict[str, Any]:
     """
     plain = settings.model_dump(mode="json")
     if isinstance(settings, TeacherLabelsSettings | SelfSynthesisLabelsSettings):
+        del plain["template"]
         plain["template_sha256"] = read_template(settings.template, settings.style).sha256
         plain.pop("batch_size", None)
     if isinstance(settings, TeacherLabelsSettings):
@@ -117,7 +118,8 @@ def price_labels(files: LabelFiles, settings: LabelsSettings, gold_absent: GoldA
         from data_builders.servers.job import not_kept
 
         calls = not_kept(label_calls(files, settings, gold_absent), settings.endpoint, files.replies)
-        return f"labels still to be asked for: {price_of(calls, settings.endpoint).told()}"
+        more = f"; up to {settings.attempts} calls for a label that cannot be read" if settings.attempts > 1 else ""
+        return f"labels still to be asked for: {price_of(calls, settings.endpoint).told()}{more}"
     if isinstance(settings, SelfSynthesisLabelsSettings):
         return f"labels: {asked_rows(files, gold_absent):,} written here by {settings.weights}, nothing to pay"
     return "labels: made of annotations, nothing to pay"
@@ -146,6 +148,8 @@ def write_written_labels(
             writing = Writing(settings, template, annotated, gold_absent, entails, turned_away)
             rows = write_rows(read_context_rows(contexts), writing, asker, bench.tally)
             bench.write(contexts.name, CONTEXT_SCHEMA, _tables(rows))
+    if cut := getattr(entails, "shortened", 0):
+        bench.tally.count("premises cut to the tokens gates.support.model reads", cut)
     _sum_up(settings, bench.tally)
 
 

@@ -149,6 +149,8 @@ class TestBuild:
         assert run_verb("build", path)[0] == 0
         assert manifest(tmp_path)["settings"]["labels"]["template_sha256"] != first
         assert [body["messages"][0]["content"][:15] for body in teacher.bodies[20:]] == ["Mind the towns."] * 20
+        moved = mine.rename(tmp_path / "moved.txt")  # known by its words, not by where they stand
+        assert "labels: unchanged" in run_verb("build", recipe(tmp_path, teacher, template=str(moved)))[1]
 
     def test_contexts_without_evidence_get_a_reasoned_abstention(
         self, tmp_path: Path, teacher: Server, run_verb: Verb
@@ -276,6 +278,22 @@ class TestWhatGoesWrong:
         (listed,) = rejected(tmp_path)
         assert "I will not." in json.dumps(listed)
 
+    def test_passages_too_long_for_the_model_that_judges_support_are_counted(
+        self, tmp_path: Path, teacher: Server, run_verb: Verb, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Judge:
+            longest, shortened = 16, 0
+
+            def __call__(self, pairs: list[tuple[str, str]]) -> list[bool]:
+                self.shortened += len(pairs)
+                return [True] * len(pairs)
+
+        monkeypatch.setattr("data_builders.label_step.load_entailment", lambda *named: Judge())
+        gates = {"support": {"model": "some/judge"}}
+        _, out, _ = run_verb("build", recipe(tmp_path, teacher, gates=gates))
+        assert manifest(tmp_path)["counts"]["premises cut to the tokens gates.support.model reads"] == 20
+        assert "20 premises cut" in out
+
     def test_a_budget_that_is_spent_ends_the_build_and_the_same_command_goes_on(
         self, tmp_path: Path, teacher: Server, run_verb: Verb
     ) -> None:
@@ -325,3 +343,10 @@ class TestDryRun:
         tokens = int(re.search(r"([\d,]+) prompt tokens", line).group(1).replace(",", ""))  # type: ignore[union-attr]
         assert tokens == pytest.approx(characters / 3.5, abs=20)
         assert "labels still to be asked for: 0 calls" in run_verb("build", path, "--dry-run")[1]
+
+    @pytest.mark.parametrize(("attempts", "told"), [(1, False), (2, True)])
+    def test_a_price_says_that_what_cannot_be_read_is_asked_for_again(
+        self, attempts: int, told: bool, tmp_path: Path, teacher: Server, run_verb: Verb
+    ) -> None:
+        _, out, _ = run_verb("build", recipe(tmp_path, teacher, attempts=attempts), "--dry-run")
+        assert (f"up to {attempts} calls for a label that cannot be read" in out) == told
