@@ -185,6 +185,15 @@ def test_what_a_gateway_says_in_place_of_an_answer_is_told() -> None:
     assert read(200, {}, b"{}").reply.failure == "the server's answer holds no message"
 
 
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_builders.servers.client._MOST_BYTES", 2_000)
+    with serving(Server(lambda messages, body: Reply("x" * (5_000 if said(messages) == "long" else 500)))) as server:
+        found = ask(teacher(server), "long", "short")
+    assert found["long"].failure == "the server's answer is longer than 2,000 bytes"
+    assert found["short"].text == "x" * 500
+    assert len(server.bodies) == 2
+
+
 # structured output
 
 

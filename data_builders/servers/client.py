@@ -45,6 +45,7 @@ Arrived: TypeAlias = Callable[[Sequence[tuple[Call, Reply]]], None]
 """Told of replies the moment they are there, in the thread that asks and before anybody awaits them."""
 
 _LOOK_AGAIN = 0.02  # seconds, while calls under way may still leave room in the budget for this one
+_MOST_BYTES = 16 * 2**20  # of an answer; the longest there are, with log-probabilities, have a few
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds, as the openai client has them
 
 
@@ -267,7 +268,11 @@ class _Exchange:
         data = json.dumps(body).encode()
         try:
             async with session.post(self.address, data=data, proxy=self.proxy) as response:
-                return response.status, response.headers, await response.read()
+                await response.content.readexactly(_MOST_BYTES + 1)
+                failure = f"the server's answer is longer than {_MOST_BYTES:,} bytes"
+                return Outcome(Reply(failure=failure, may_pass=True), unknown_cost=True)
+        except asyncio.IncompleteReadError as whole:
+            return response.status, response.headers, whole.partial
         except TimeoutError:
             failure = f"no answer within endpoint.timeout={settings.timeout:g} seconds"
             return Outcome(Reply(failure=failure, may_pass=True), RETRIES, unknown_cost=True)
