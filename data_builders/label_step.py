@@ -29,6 +29,8 @@ _ROWS = 256
 """Rows of a table that is written."""
 _CUT_OFF = 0.05
 """Share of outputs cut off above which the report says what to do."""
+_LOST = 0.5
+"""Share of labels turned away above which it says where to read them."""
 
 LocalWriter = Callable[[SelfSynthesisLabelsSettings, Path, Callable[[str], None], int | None], Asker]
 """Makes what answers the calls of self-synthesis, of the settings, the file that keeps replies, what takes lines about
@@ -183,6 +185,8 @@ def _sum_up(settings: Any, tally: Tally) -> None:
 
         count_money(endpoint, tally)
     asked, kept = (_by_evidence(counts, name) for name in ("asked", "kept"))
+    if (lost := sum(asked) - sum(kept)) > _LOST * sum(asked):
+        tally.advice.append(f"{lost:,} of {sum(asked):,} labels were turned away: read rejected.html beside the rows.")
     if settings.rejected == "drop":
         advise_on_balance(asked, kept, tally)
     if counts.get("answers cut off", 0) > _CUT_OFF * sum(asked):

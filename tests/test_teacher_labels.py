@@ -278,6 +278,18 @@ class TestWhatGoesWrong:
         (listed,) = rejected(tmp_path)
         assert "I will not." in json.dumps(listed)
 
+    @pytest.mark.parametrize(("broken", "told"), [("Aldo", False), ("", True)])
+    def test_a_build_that_loses_most_of_what_was_paid_for_says_where_to_look(
+        self, broken: str, told: bool, tmp_path: Path, run_verb: Verb
+    ) -> None:
+        def write(prompt: str) -> dict[str, Any]:
+            return {**honest(prompt), **({"answer": "nobody"} if f"{broken} older" in question(prompt) or told else {})}
+
+        with serving(Server(replying(write))) as server:
+            _, out, _ = run_verb("build", recipe(tmp_path, server))
+        assert ("20 of 20 labels were turned away: read" in out) == told
+        assert ("rejected.html" in out) == told
+
     def test_passages_too_long_for_the_model_that_judges_support_are_counted(
         self, tmp_path: Path, teacher: Server, run_verb: Verb, monkeypatch: pytest.MonkeyPatch
     ) -> None:
