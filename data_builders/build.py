@@ -81,7 +81,7 @@ def price_data(settings: DataSettings, seed: int, folder: Path, *, report: Calla
         run_steps(steps[:1], seed, folder, report, executor)
         files = synthesis_files(data_paths(folder))
         report(price_questions(settings.questions, files, [*settings.sources], seed))
-        if first_stale(steps[:2], seed, folder):
+        if first_stale(steps[:2], seed, folder, building=True):
             return report("labels: their price can be said once the questions are written")
     run_steps([step for step in steps if step.name not in PAID], seed, folder, report, executor)
     report(price_labels(label_files(data_paths(folder)), settings.labels, settings.contexts.gold_absent))

@@ -133,12 +133,14 @@ def _bring_up_to_date(step: Step, seed: int, folder: Path, report: Callable[[str
     _run(step, identity, Bench(target, parts, executor, Tally(), report), outside)
 
 
-def first_stale(steps: Sequence[Step], seed: int, folder: Path) -> str | None:
-    """Return which step is not up to date and why, or None when all are."""
+def first_stale(steps: Sequence[Step], seed: int, folder: Path, *, building: bool = False) -> str | None:
+    """Return which step is not up to date and why, or None when all are; `building` asks for files of others too."""
     for step in steps:
         if any(not (folder / name).is_file() for name in step.needs):
             return f"{step.name} lacks what it is built from"
-        reason = why_stale(folder / step.name, _identity(step, seed, folder), step.files)
+        reason = why_stale(
+            folder / step.name, _identity(step, seed, folder), step.files, step.outside() if building else None
+        )
         if reason is not None:
             return f"{step.name} ({reason})"
     return None

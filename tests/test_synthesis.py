@@ -335,7 +335,7 @@ class TestAgain:
 
 
 class TestTemplates:
-    def test_a_template_of_ones_own_is_sent_and_a_change_of_it_asks_anew(self, work, server):
+    def test_a_template_of_ones_own_is_sent_and_a_change_of_it_asks_anew(self, work, server, capsys):
         mine = work.folder / "mine.txt"
         mine.write_text(SHIPPED.read_text().replace("Write questions that test", "Write good questions that test"))
         work.questions = {"template": str(mine)}
@@ -343,6 +343,8 @@ class TestTemplates:
         assert all("Write good questions" in body["messages"][0]["content"] for body in server.bodies)
         first = work.manifest["outside"]["template"]
         mine.write_text(mine.read_text().replace("good", "fine"))
+        assert work.build("--dry-run") == 0
+        assert "labels: their price can be said once the questions are written" in capsys.readouterr().out
         assert work.build() == 0
         assert len(server.bodies) == 16
         assert work.manifest["outside"]["template"] != first
