@@ -131,6 +131,10 @@ BROKEN = {
         f"data: {{labels: {{{TEACHER}}}, gates: {{support: {{model: nli}}}}}}}}\n{REASONING}",
         '"nli" is neither a folder nor a Hub id',
     ),
+    "a model that is loaded from nowhere": (
+        f"data: {{labels: {{{TEACHER}}}, gates: {{support: {{model: package:nli}}}}}}}}\n{REASONING}",
+        '"package:nli" is neither a folder nor a Hub id',
+    ),
     "no weights": (
         'data: {labels: {kind: self_synthesis, weights: " "}}\nmodel: {prompt: {style: reasoning}}',
         "write the weights",

@@ -90,7 +90,6 @@ def writing_weights_are_instructed(recipe: Recipe) -> str | None:
 
 
 def _no_model(name: str) -> str | None:
-    path = Path(name).expanduser()
-    if name.startswith("package:") or path.is_dir() or (name.count("/") == 1 and name[0] not in "./~"):
+    if Path(name).is_dir() or (name.count("/") == 1 and name[0] not in "./~"):
         return None
     return f'"{name}" is neither a folder nor a Hub id: write organisation/name, or the path of a folder that exists.'
