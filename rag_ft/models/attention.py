@@ -1,8 +1,9 @@
 """Causal attention for CPUs by blocks of matrix products, which skip what no token may see.
 
 torch's fused CPU kernel computes every cell of a masked square. A block of queries needs the keys up to its own end
-only, and of these, where a mask keeps branches of a tree apart, those that some query of the block may see. bfloat16 products run on the processor's dot-product units: three times as fast at a thousand tokens
-(benchmarks/attention.py). Scores are rounded to bfloat16 as in transformers' eager attention.
+only, and of these, where a mask keeps branches of a tree apart, those that some query of the block may see. bfloat16
+products run on the processor's dot-product units: three times as fast at a thousand tokens (benchmarks/attention.py).
+Scores are rounded to bfloat16 as in transformers' eager attention.
 """
 
 from __future__ import annotations
