@@ -43,7 +43,7 @@ quickstart: $(READY) ## See a generator get worse, fine-tune it, see it afterwar
 
 bench: $(READY) ## Measure speed; writes benchmarks/results/
 	@for script in help attention prefix_sharing shared_contexts bm25 building killed_builds dense_mining \
-	  training_speed shared_learning killed_trainings memory_estimate interval_coverage; do \
+	  training_speed shared_learning killed_trainings memory_estimate interval_coverage teacher_client; do \
 	  $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 clean: ## Remove the environment and caches; runs stay
