@@ -247,6 +247,56 @@ BROKEN = [
         "evaluation.systems",
         "no point shows more than 5",
     ),
+    (
+        "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m}}}",
+        "data.labels.style",
+        "self_reasoning labels are paid for and never shown",
+    ),
+    (
+        "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m}, style: reasoning}}\n"
+        "model: {prompt: {style: self_reasoning}}",
+        "data.labels.style",
+        "set data.labels.style=self_reasoning",
+    ),
+    (
+        "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m}, template: nowhere.txt}}\n"
+        "model: {prompt: {style: self_reasoning}}",
+        "data.labels.template",
+        "nowhere.txt",
+    ),
+    (
+        "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m, budget: {money: 5}, input_price: 1}}}\n"
+        "model: {prompt: {style: self_reasoning}}",
+        "data.labels.endpoint.budget.money",
+        "set data.labels.endpoint.output_price",
+    ),
+    (
+        "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m}, gates: {length: {least: 9, most: 8}}}}\n"
+        "model: {prompt: {style: self_reasoning}}",
+        "data.labels.gates.length",
+        "raise most, or lower least",
+    ),
+    (
+        "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m}, gates: {support: {model: nowhere}}}}\n"
+        "model: {prompt: {style: self_reasoning}}",
+        "data.labels.gates.support.model",
+        "neither a folder nor a Hub id",
+    ),
+    (
+        'data: {labels: {kind: self_synthesis, weights: " "}}\nmodel: {prompt: {style: self_reasoning}}',
+        "data.labels.weights",
+        "write the weights that explain",
+    ),
+    (
+        "data: {questions: {kind: teacher, endpoint: {base_url: u, model: m}, template: nowhere.txt}}",
+        "data.questions.template",
+        "nowhere.txt",
+    ),
+    (
+        "data: {questions: {kind: teacher, endpoint: {base_url: u, model: m, budget: {money: 5}}}}",
+        "data.questions.endpoint.budget.money",
+        "set data.questions.endpoint.input_price and data.questions.endpoint.output_price",
+    ),
     ("export: {language: [english]}", "export.language", "ISO 639"),
     ("export: {licence: Apache 2}", "export.licence", "apache-2.0"),
 ]

@@ -174,7 +174,10 @@ class _Line:
                 reply = await self._exchange.answer(session, call)
             except Exception as error:
                 self._done.put([error])
-                continue
+                if isinstance(error, BudgetSpentError):
+                    continue
+                self._closing.set()  # no other call has a chance
+                return
             if not self._fresh:  # what arrives in the same turn of the loop is handed over, and committed, at once
                 self._loop.call_soon(self._hand_over)
             self._fresh.append((call, reply))
