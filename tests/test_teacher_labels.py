@@ -362,3 +362,12 @@ class TestDryRun:
     ) -> None:
         _, out, _ = run_verb("build", recipe(tmp_path, teacher, attempts=attempts), "--dry-run")
         assert (f"up to {attempts} calls for a label that cannot be read" in out) == told
+
+    def test_a_dry_run_never_deletes(self, tmp_path: Path, teacher: Server, run_verb: Verb) -> None:
+        path = recipe(tmp_path, teacher)
+        kept = data(tmp_path).parent / "training" / "metrics.jsonl"
+        kept.parent.mkdir(parents=True)
+        kept.write_text("{}\n")
+        code, _, err = run_verb("build", path, "--dry-run", "--restart")
+        assert (code, kept.exists()) == (2, True)
+        assert "give one of them" in err

@@ -19,10 +19,13 @@ def run(
 ) -> int:
     """Build the training rows and evaluation pools of a recipe. Steps whose inputs did not change are kept."""
     from data_builders.build import build_data, price_data
+    from data_builders.errors import RagFtError
     from rag_ft.labelling import local_writer
     from rag_ft.recipe.load import load_recipe
     from rag_ft.runs import open_run
 
+    if dry_run and restart:
+        raise RagFtError("--dry-run deletes nothing and --restart would: give one of them.")
     loaded = load_recipe(recipe, overrides or ())
     folder = open_run(loaded, restart=restart)
     if dry_run:

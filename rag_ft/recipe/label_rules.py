@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_builders.errors import RagFtError
 from data_builders.labels.settings import GoldLabelsSettings, SelfSynthesisLabelsSettings, TeacherLabelsSettings
+from data_builders.servers.settings import TeacherSettings
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 
@@ -53,12 +54,15 @@ def label_template_can_be_filled_in(recipe: Recipe) -> str | None:
 def money_needs_prices(recipe: Recipe) -> str | None:
     """Without prices nothing would ever count against the budget."""
     labels = recipe.data.labels
-    if not isinstance(labels, TeacherLabelsSettings) or labels.endpoint.budget.money is None:
+    return unpriced(labels.endpoint, "data.labels") if isinstance(labels, TeacherLabelsSettings) else None
+
+
+def unpriced(endpoint: TeacherSettings, section: str) -> str | None:
+    """Say which prices a budget in money lacks."""
+    missing = [name for name in ("input_price", "output_price") if getattr(endpoint, name) is None]
+    if endpoint.budget.money is None or not missing:
         return None
-    missing = [name for name in ("input_price", "output_price") if getattr(labels.endpoint, name) is None]
-    if not missing:
-        return None
-    keys = " and ".join(f"data.labels.endpoint.{name}" for name in missing)
+    keys = " and ".join(f"{section}.endpoint.{name}" for name in missing)
     return f"money is counted by prices: set {keys} (of a million tokens), or limit tokens instead."
 
 

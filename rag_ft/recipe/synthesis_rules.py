@@ -5,6 +5,7 @@ from __future__ import annotations
 from data_builders.errors import RagFtError
 from data_builders.passage_counts import largest_count
 from data_builders.sources.documents_settings import DocumentsSettings
+from rag_ft.recipe.label_rules import unpriced
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 
@@ -44,13 +45,7 @@ def question_template_can_be_filled_in(recipe: Recipe) -> str | None:
 def money_for_questions_needs_prices(recipe: Recipe) -> str | None:
     """Without prices nothing would ever count against the budget."""
     questions = recipe.data.questions
-    if questions is None or questions.endpoint.budget.money is None:
-        return None
-    missing = [name for name in ("input_price", "output_price") if getattr(questions.endpoint, name) is None]
-    if not missing:
-        return None
-    keys = " and ".join(f"data.questions.endpoint.{name}" for name in missing)
-    return f"money is counted by prices: set {keys} (of a million tokens), or limit tokens instead."
+    return None if questions is None else unpriced(questions.endpoint, "data.questions")
 
 
 @rule("data.contexts.passages", "data.questions")
