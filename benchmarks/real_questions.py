@@ -65,7 +65,7 @@ TRAINED: dict[str, dict[str, Any]] = {
             "negatives": {"shares": {"random": 1}},
             "contexts": {"passages": {"kind": "fixed", "count": 5}, "gold_probability": 0.8},
         },
-        "training": {"gradient_accumulation": 2},
+        "training": {"gradient_accumulation": 8},  # as many questions a step as `clean`; two are too noisy
     },
     "answer": OURS,
     "reasoning": {**OURS, "model": {"prompt": {"style": "reasoning"}}},
@@ -201,6 +201,7 @@ def numbers_of(folder: Path) -> dict[str, Any]:
         "minus base": [_difference(row) for row in scores["differences"]],
         "minus clean": [_difference(row) for row in against_clean["differences"]],
         "drops": [row for row in scores["drops"] if row["group"] == "all"],
+        "thresholds": [row for row in scores["thresholds"] if row["group"] == "all"],
         "robustness": [row for row in scores["robustness"] if row["group"] == "all" and row["gold"] == "kept"],
     }
 

@@ -226,6 +226,40 @@ def test_a_long_curve_is_thinned_and_keeps_its_end():
     assert curve["points"][-1] == [1, 1]
 
 
+# Declining when unsure
+
+
+def unsure(kept, absent, **changes):
+    rows = [prediction(f"q{i}", passages=10, confidence=sure, **changes) for i, sure in enumerate(kept)]
+    rows += [
+        prediction(f"q{i}", passages=10, gold="absent", answerable=False, answer="Rome", confidence=sure)
+        for i, sure in enumerate(absent)
+    ]
+    return score(rows)["thresholds"]
+
+
+def test_the_threshold_turns_away_a_tenth_of_what_can_be_answered():
+    kept = [-0.1 * i for i in range(1, 21)]  # two of the twenty may go: those at -2.0 and -1.9
+    [row] = unsure(kept, [-0.5, -1.8, -1.85, -3.0] + [-9.0] * 16)
+    assert (row["system"], row["passages"], row["confidence"]) == ("base", 10, -1.8)
+    assert row["over_refusal"] == 0.1
+    assert row["hallucination_rate"] == 2 / 20
+
+
+def test_a_system_that_declines_too_much_by_itself_has_no_threshold():
+    rows = [prediction(f"q{i}", passages=10, confidence=-1.0, abstained=i < 3, answer=None) for i in range(10)]
+    rows += [prediction(f"q{i}", passages=10, gold="absent", answerable=False, confidence=-1.0) for i in range(10)]
+    assert score(rows)["thresholds"] == []
+    rows = [replace(row, abstained=row.question_id == "q0") for row in rows]
+    [row] = score(rows)["thresholds"]
+    assert (row["over_refusal"], row["hallucination_rate"]) == (0.1, 0.9)
+
+
+def test_without_confidence_or_questions_without_evidence_there_is_no_threshold():
+    assert unsure([None] * 10, [None] * 10) == []
+    assert unsure([-1.0] * 10, []) == []
+
+
 # Routing
 
 

@@ -140,9 +140,9 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> dict[str, Any]:
     Returns:
         The keys of scores.json (see rag_ft.evaluation.scores.score_cases) with every system named "run: system"
         where there are several runs: cells, differences and detectable are over the shared questions; robustness,
-        curves and routing stand there only where each run answered exactly those; drops, retention and recall are
-        empty. Further: runs (name, folder, questions, partial), shared, notes (sentences on what limits the
-        comparison).
+        curves, thresholds and routing stand there only where each run answered exactly those; drops, retention and
+        recall are empty. Further: runs (name, folder, questions, partial), shared, notes (sentences on what limits
+        the comparison).
 
     Raises:
         RagFtError: a run is given twice, the runs share no question or asked others under the same ids, they were
@@ -172,7 +172,7 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> dict[str, Any]:
         "detectable": {"n": len(shared), "power": _POWER, "difference": round(needed, 6)},
         **tables,
         **{key: [] for key in ("recall", "drops", "retention")},
-        **{key: _carried(runs, shared, key) for key in ("robustness", "curves", "routing")},
+        **{key: _carried(runs, shared, key) for key in ("robustness", "curves", "thresholds", "routing")},
     }
 
 

@@ -25,6 +25,8 @@ passages. Shares go from 0 to 1. The keys of scores.json:
   retention, distraction_rate, position_spread, position_middle_drop, net_harm, consistency, noise_drop.
 - curves: rows of system, gold, passages, group ("all"), variant (""), points ([[coverage, accuracy], ...], coverage
   ascending), aurc; none for a cell whose engine told no confidence.
+- thresholds: rows of system, passages, group ("all"), confidence, over_refusal, hallucination_rate: what declining
+  below that confidence leaves of the answers that nothing supports.
 - routing: rows of system, gold, passages, variant, n, answerable_share, token_share, accuracy, few_accuracy,
   all_accuracy, right_to_answer, right_to_route, confusion {few_right, few_wrong, all_right, all_wrong} (counts).
   token_share, all_accuracy and right_to_answer are null where no system of the same kind is shown all passages;
@@ -42,7 +44,7 @@ from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, cells, comparable, differences, falls, mode_of
 from rag_ft.evaluation.robustness import Field, kin_of, robustness_rows
 from rag_ft.evaluation.routing import routing_rows, showing_all
-from rag_ft.evaluation.selective import curves
+from rag_ft.evaluation.selective import curves, thresholds
 from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.evaluation.statistics import detectable_difference, holm
 
@@ -98,6 +100,7 @@ def score_cases(
         **_tables(points, groups, baseline, sampling),
         "robustness": robustness_rows(Field(points, kin_of(systems)), groups, sampling),
         "curves": curves(points),
+        "thresholds": thresholds(points),
         "routing": routing_rows(points, showing_all(systems)),
     }
     clusters = sampling.clusters or {}

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from rag_ft.report.charts import forest_figure
 from rag_ft.report.findings import Headline, gold_modes, headline, main_sweep, title
 from rag_ft.report.page import accuracy_panel, accuracy_tables, render, robustness_figures, robustness_tables
-from rag_ft.report.tables import Cell, Row, Section, Table, abstention_table, cost_table, match_table
+from rag_ft.report.tables import Cell, Row, Section, Table, abstention_table, cost_table, match_table, threshold_table
 
 _MOST_LINES = 40  # of a forest plot: more are not read
 
@@ -34,6 +34,7 @@ def compared_html(
         "accuracy": accuracy_tables(compared, ["all"]),
         "groups": accuracy_tables(compared, groups) if (groups := _groups(compared)) else [],
         "abstention": abstention_table(compared, largest_only=True),
+        "thresholds": threshold_table(compared),
         "match": match_table(compared),
         "cost": cost_table(compared),
     }

@@ -26,6 +26,7 @@ from rag_ft.report.tables import (
     match_table,
     recall_table,
     reference_table,
+    threshold_table,
 )
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#~|$])")
@@ -104,6 +105,7 @@ def report_markdown(
     parts += ["## What retrieval found", markdown_table(recall)] if recall else []
     parts += _conditions(scores)
     parts += ["## Answering and abstaining", markdown_table(abstention_table(scores, largest_only=False))]
+    parts += [markdown_table(unsure)] if (unsure := threshold_table(scores)) else []
     parts += ["## Other metrics and cost", markdown_table(match_table(scores)), markdown_table(cost_table(scores))]
     parts += ["## Questions side by side", *map(_example, examples)] if examples else []
     parts += ["## The run", fact_lines(facts)]

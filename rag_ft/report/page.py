@@ -36,6 +36,7 @@ from rag_ft.report.tables import (
     match_table,
     recall_table,
     reference_table,
+    threshold_table,
 )
 
 FIGURE_FILE = "accuracy.svg"
@@ -179,6 +180,7 @@ def _tables(scores: Mapping[str, Any]) -> dict[str, Any]:
         "recall": recall_table(scores),
         "abstention": abstention_table(scores, largest_only=True),
         "abstention_all": abstention_table(scores, largest_only=False),
+        "thresholds": threshold_table(scores),
         "match": match_table(scores),
         "cost": cost_table(scores),
     }

@@ -194,6 +194,18 @@ def _abstention_row(cell: Mapping[str, Any]) -> Row:
     return Row(cell["system"], (Cell(str(cell["passages"])), *numbers, *shares))
 
 
+def threshold_table(scores: Scores) -> Table | None:
+    """What declining below a confidence leaves of unsupported answers; None where no engine told how sure it was."""
+    columns = ("System", "Passages", "Declines below", "Over-refusal, %", "Hallucination rate, %")
+    rows = [
+        Row(row["system"], (Cell(str(row["passages"])), Cell(f"{row['confidence']:.2f}"), *map(Cell, shares)))
+        for row in scores.get("thresholds", ())
+        if (shares := [percent(row["over_refusal"]), percent(row["hallucination_rate"])])
+    ]
+    caption = "Declining when unsure: the threshold that turns away at most 10 % of what can be answered"
+    return Table(caption, columns, (Section("", tuple(rows)),)) if rows else None
+
+
 _MATCH = {
     "exact_match": "Exact match",
     "f1": "F1",
