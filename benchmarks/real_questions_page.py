@@ -137,8 +137,8 @@ def _abstention(numbers: Row) -> Iterator[str]:
             last = f"{100 * unsure['hallucination_rate']:.0f}" if unsure else ""
             yield f"| {system} | {' | '.join(f'{100 * rate:.0f}' for rate in rates)} | {last} |"
     yield ""
-    yield "The last column: nothing supports it, and it declines below the confidence that turns away at most 10 % of what"
-    yield "can be answered. Where even that leaves most of them, the model does not know when it is wrong."
+    yield "The last column: nothing supports it, and it declines below the confidence that turns away at most 10 % of"
+    yield "what can be answered. Where even that leaves most of them, the model does not know when it is wrong."
 
 
 def _robustness(numbers: Row) -> Iterator[str]:
