@@ -20,6 +20,7 @@ from data_builders.label_step import (
     LabelFiles,
     LocalWriter,
     label_identity,
+    labels_outside,
     write_labels,
     write_written_labels,
 )
@@ -30,7 +31,6 @@ from data_builders.records import Passage, Question
 from data_builders.retrieval import search_split
 from data_builders.retrievers import retriever_names
 from data_builders.retrievers.settings import Bm25Settings
-from data_builders.servers.job import ask_again
 from data_builders.sources import open_source
 from data_builders.sources.rows import SPLITS
 from data_builders.steps import Bench, Step
@@ -231,7 +231,7 @@ def _labels(build: _Build) -> Step:
     depends = {"labels": label_identity(settings), "gold_absent": gold_absent}
     reads = [*_training(paths.questions), *paths.contexts.values()]
     step = build.step("labels", reads, [*paths.labels.values()], depends, work)
-    return replace(step, outside=partial(ask_again, build.folder / "labels"))
+    return replace(step, outside=partial(labels_outside, settings, build.local, build.folder / "labels"))
 
 
 def label_files(paths: DataPaths) -> LabelFiles:

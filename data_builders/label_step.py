@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_builders.entailment import Entails, load_entailment
+from data_builders.import_step import signatures
 from data_builders.labels.balance import advise_on_balance
 from data_builders.labels.gold import GoldAbsent, label_rows
 from data_builders.labels.prompts import read_template
@@ -32,9 +33,26 @@ _CUT_OFF = 0.05
 _LOST = 0.5
 """Share of labels turned away above which it says where to read them."""
 
-LocalWriter = Callable[[SelfSynthesisLabelsSettings, Path, Callable[[str], None], int | None], Asker]
-"""Makes what answers the calls of self-synthesis, of the settings, the file that keeps replies, what takes lines about
-progress, and how many labels are wanted. Engines and weights are the business of `rag_ft`, which hands one in."""
+
+class LocalWriter(Protocol):
+    """The writer of self-synthesis. Engines and weights are the business of `rag_ft`, which hands one in."""
+
+    def __call__(
+        self, settings: SelfSynthesisLabelsSettings, store: Path, report: Callable[[str], None], total: int | None
+    ) -> Asker:
+        """Return what answers the calls.
+
+        Args:
+            settings: of the recipe.
+            store: the file that keeps replies.
+            report: takes lines about progress.
+            total: how many labels are wanted.
+        """
+        ...
+
+    def decides(self, settings: SelfSynthesisLabelsSettings) -> dict[str, Any]:
+        """Return what besides the settings decides the bytes of a label, as plain values; loads nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,16 @@ def label_identity(settings: LabelsSettings) -> dict[str, Any]:
 
         plain["endpoint"] = identity_of(settings.endpoint)
     return plain
+
+
+def labels_outside(settings: LabelsSettings, local: LocalWriter | None, folder: Path) -> dict[str, Any]:
+    """Return what the labels depend on that is not below `data`: calls to make up for, and the model that writes."""
+    from data_builders.servers.job import ask_again
+
+    if local is None or not isinstance(settings, SelfSynthesisLabelsSettings):
+        return ask_again(folder)
+    files = signatures([{"path": settings.weights}])
+    return {**ask_again(folder), "writer": {**local.decides(settings), "files": files}}
 
 
 def asked_rows(files: LabelFiles, gold_absent: GoldAbsent) -> int:

@@ -184,8 +184,8 @@ def why_stale(
 ) -> str | None:
     """Say in a few words why a step has to run, or return None when its `files` are those it would write again.
 
-    `outside` is what files of others look like now, or why else to run again (`because`); None leaves that out of the
-    question.
+    `outside` is what files of others look like now, what a local model that writes is (`writer`), or why else to run
+    again (`because`); None leaves that out of the question.
     """
     if not folder.exists():
         return "not built yet"
@@ -194,7 +194,10 @@ def why_stale(
         return "it was interrupted, or its manifest is gone"
     if manifest.get("fingerprint") != identity.fingerprint:
         return _what_changed(manifest, identity)
-    if outside is not None and outside != manifest.get("outside", {}):
+    before = manifest.get("outside", {})
+    if outside is not None and outside != before:
+        if outside.get("writer") != before.get("writer"):
+            return "what writes changed: weights, or a key of model"
         return str(outside.get("because", "a file of the source changed"))
     problems = (_file_problem(folder / name, manifest["outputs"].get(name)) for name in files)
     return next((problem for problem in problems if problem), None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,44 +29,64 @@ _BATCHES = 8
 
 def local_writer(model: ModelSettings) -> LocalWriter:
     """Return what makes the writer of a recipe's labels when it is needed."""
-    return partial(self_synthesis_asker, model)
+    return SelfSynthesis(model)
 
 
-def self_synthesis_asker(
-    model: ModelSettings,
-    settings: SelfSynthesisLabelsSettings,
-    store: Path,
-    report: Callable[[str], None],
-    total: int | None,
-) -> Asker:
-    """Return an asker whose calls weights loaded here answer, greedily.
+@dataclass(frozen=True)
+class SelfSynthesis:
+    """Makes the writer of a recipe's labels; a `LocalWriter`.
 
-    Args:
-        model: the recipe's `model` section: dtype, quantisation, chat template; its adapter is left out.
-        settings: whose weights, how long, how many at once.
-        store: keeps every reply; what is in it is not generated again.
-        report: takes lines about progress.
-        total: how many labels are wanted.
-
-    Raises:
-        RagFtError: the weights name nothing that can be loaded.
+    `model` is the recipe's section: dtype, quantisation, chat template; its adapter is left out.
     """
-    from data_builders.servers.store import kept
-    from rag_ft.models.weights import resolve_model
 
-    own = settings.weights == model.weights
-    told = {"weights": settings.weights, "adapter": None, "revision": model.revision if own else None}
-    chosen = model.model_copy(update=told)
-    weights = resolve_model(chosen)
-    writer = _LocalWriter(chosen, weights, settings, report, total)
-    identity = {
-        "model": settings.weights,
-        "weights": weights.identity,
-        "loaded": chosen.model_dump(mode="json", include={"dtype", "quantisation", "chat_template", "rope_scaling"}),
-        "template": chosen.chat_template_kwargs,
-        "max_tokens": settings.max_new_tokens,
-    }
-    return kept(writer, store, identity)
+    model: ModelSettings
+
+    def __call__(
+        self, settings: SelfSynthesisLabelsSettings, store: Path, report: Callable[[str], None], total: int | None
+    ) -> Asker:
+        """Return an asker whose calls weights loaded here answer, greedily.
+
+        Args:
+            settings: whose weights, how long, how many at once.
+            store: keeps every reply; what is in it is not generated again.
+            report: takes lines about progress.
+            total: how many labels are wanted.
+
+        Raises:
+            RagFtError: the weights name nothing that can be loaded.
+        """
+        from data_builders.servers.store import kept
+        from rag_ft.models.weights import resolve_model
+
+        chosen = self._chosen(settings)
+        weights = resolve_model(chosen)
+        writer = _LocalWriter(chosen, weights, settings, report, total)
+        identity = {
+            "model": settings.weights,
+            "weights": weights.identity,
+            "loaded": _loaded_as(chosen),
+            "template": chosen.chat_template_kwargs,
+            "max_tokens": settings.max_new_tokens,
+        }
+        return kept(writer, store, identity)
+
+    def decides(self, settings: SelfSynthesisLabelsSettings) -> dict[str, Any]:
+        """Return how the weights are loaded; nothing is resolved, loaded or hashed.
+
+        A branch on the Hub that moves on rebuilds nothing: the labels are those of the commit there was.
+        """
+        chosen = self._chosen(settings)
+        return {"revision": chosen.revision, **_loaded_as(chosen), "template": chosen.chat_template_kwargs}
+
+    def _chosen(self, settings: SelfSynthesisLabelsSettings) -> ModelSettings:
+        own = settings.weights == self.model.weights
+        told = {"weights": settings.weights, "adapter": None, "revision": self.model.revision if own else None}
+        return self.model.model_copy(update=told)
+
+
+def _loaded_as(model: ModelSettings) -> dict[str, Any]:
+    """Return the settings that decide, beside the weights, what is written."""
+    return model.model_dump(mode="json", include={"dtype", "quantisation", "chat_template", "rope_scaling"})
 
 
 @dataclass

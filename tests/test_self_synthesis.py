@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -102,8 +103,48 @@ def test_what_a_small_model_cannot_write_gets_the_label_of_the_annotations(
     assert {asked.label_source for row in rows for asked in row.questions} == {"gold"}
     assert len(rows) == 13
     assert "13" in out
-    with sqlite3.connect(data / "replies/labels.sqlite") as store:
-        assert store.execute("SELECT count(*) FROM replies").fetchone() == (20,)
+    assert replies(tmp_path) == 20
+
+
+def replies(runs: Path) -> int:
+    """Return how many answers are kept."""
+    with sqlite3.connect(runs / "own/data/replies/labels.sqlite") as store:
+        return int(store.execute("SELECT count(*) FROM replies").fetchone()[0])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_labels_are_written_anew_when_what_decides_the_writers_words_changes(
+    tmp_path: Path, tiny_weights: Path, run_verb: Callable[..., tuple[int, str, str]]
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_weights, weights)
+    labels = {**settings(weights).model_dump(mode="json"), "style": "reasoning", "rejected": "gold", "attempts": 1}
+    told = {
+        "name": "own",
+        "runs_dir": str(tmp_path),
+        "data": {"contexts": {"passages": {"kind": "fixed", "count": 2}}, "labels": labels, "processes": 1},
+        "model": {"weights": str(weights), "dtype": "float32", "prompt": {"style": "reasoning"}},
+    }
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(told))
+
+    def built(*overrides: str) -> str:
+        code, out, err = run_verb("build", path, *overrides)
+        assert code == 0, err
+        return next(line for line in out.splitlines() if line.startswith("labels:"))
+
+    anew = "labels: building (what writes changed: weights, or a key of model)"
+    assert built() == "labels: building (not built yet)"
+    assert built("data.labels.batch_size=3", "model.lora.rank=4") == "labels: unchanged"
+    assert built("model.dtype=bfloat16") == anew
+    assert replies(tmp_path) == 40
+    assert built("model.dtype=bfloat16") == "labels: unchanged"
+    assert built("model.revision=abc") == anew
+    assert built() == anew
+    assert replies(tmp_path) == 40  # a folder has no revisions, and both types were asked before
+    (weights / "config.json").touch()
+    assert built() == anew
+    assert replies(tmp_path) == 40  # the same bytes
 
 
 REASONING = "model: {prompt: {style: reasoning}}"
