@@ -44,20 +44,26 @@ def verbatim(quote: str, text: str, least: float = 1.0) -> str:
         text: of the passage.
         least: how like the stretch it must be, as `likeness` has it; below 1 the stretch is widened to whole words.
     """
+    start, end = place(quote, text, least)
+    return text[start:end]
+
+
+def place(quote: str, text: str, least: float = 1.0) -> tuple[int, int]:
+    """Return where the stretch that `verbatim` returns begins and ends in `text`; (0, 0) where there is none."""
     folded, places = _fold(text)
     wanted, _ = _fold(quote)
     for needle in dict.fromkeys((wanted, wanted.strip(" ."), wanted.strip(_ENDS))):
         start = next(_standing(needle, folded), None)
         if start is not None:
-            return text[places[start][0] : places[start + len(needle) - 1][1]]
+            return places[start][0], places[start + len(needle) - 1][1]
     needle = wanted.strip(_ENDS)
     if least >= 1 or not needle or not folded:
-        return ""
+        return 0, 0
     edits, start, end = _nearest(needle, folded)
     if edits > (1 - least) * len(needle) + 1e-9 or start == end:
-        return ""
+        return 0, 0
     start, end = _widened(folded, start, end)
-    return text[places[start][0] : places[end - 1][1]]
+    return places[start][0], places[end - 1][1]
 
 
 def likeness(quote: str, text: str) -> float:

@@ -1,0 +1,267 @@
+"""The demo page itself: its parts in Gradio and what they do. What happens behind it is in demo_desk.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from data_builders.errors import RagFtError
+from rag_ft.app.demo_desk import FEW, MOST_CHARACTERS, AnswerLanguage, Desk, Options
+from rag_ft.app.demo_html import TEMPLATES, documents_html, head_html, lines_html, passages_html, turn_html
+from rag_ft.app.demo_sessions import Session
+from rag_ft.app.demo_talk import Turn, told
+from rag_ft.app.demo_uploads import add_files
+from rag_ft.app.demo_words import LANGUAGES, WORDS, PageLanguage, preferred, say
+
+ASKING_AT_ONCE = 16
+"""Questions under way at a time; others wait in the queue and are told so."""
+WAITING = 100
+"""Events that may wait."""
+
+_NAMES = {"en": "English", "ko": "한국어"}
+_STATUS = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+_TO_NEW_QUESTION = """
+let asked = '';
+watch('value', () => {
+  const head = element.querySelector('h2');
+  const text = head ? head.textContent : '';
+  if (text && text !== asked) { head.scrollIntoView({block: 'start', behavior: 'instant'}); }
+  asked = text;
+});
+"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the page that change."""
+
+    head: gr.HTML
+    page_language: gr.Radio
+    upload: gr.File
+    reading: gr.HTML
+    documents: gr.HTML
+    compare: gr.Checkbox
+    route: gr.Checkbox
+    language: gr.Radio
+    forget: gr.Button
+    past: gr.HTML
+    turn: gr.HTML
+    passages: gr.HTML
+    status: gr.HTML
+    question: gr.Textbox
+
+    def all(self) -> list[Any]:
+        """Return every part, in the order in which `_everything` fills them."""
+        return [getattr(self, one.name) for one in fields(self)]
+
+
+def build_page(desk: Desk) -> gr.Blocks:
+    """Return the page of a desk, not yet served."""
+    with gr.Blocks(title=WORDS["en"]["title"], analytics_enabled=False, delete_cache=(300, 900)) as page:
+        parts = _parts(desk)
+        _Wiring(desk, parts).wire(page)
+    page.queue(max_size=WAITING, default_concurrency_limit=ASKING_AT_ONCE, api_open=False)
+    return page
+
+
+def theme() -> gr.themes.Base:
+    """Return colours and fonts: those of the reader's own system, so that nothing is loaded from elsewhere."""
+    sans = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans KR", "Malgun Gothic", "sans-serif"]
+    return gr.themes.Base(
+        primary_hue="blue", neutral_hue="slate", font=sans, font_mono=["ui-monospace", "Consolas", "monospace"]
+    )
+
+
+def css() -> str:
+    """Return the page's style sheet."""
+    return (TEMPLATES / "demo.css").read_text(encoding="utf-8")
+
+
+def _parts(desk: Desk) -> Parts:
+    """Lay the page out; its words are filled in when somebody opens it."""
+    made: dict[str, Any] = {}
+    with gr.Row(elem_id="top"):
+        made["head"] = gr.HTML(head_html("en"), elem_id="head", js_on_load=None)
+        made["page_language"] = gr.Radio(
+            [(_NAMES[one], one) for one in LANGUAGES], value="en", elem_id="page-language", container=True
+        )
+    with gr.Row(elem_id="columns"):
+        with gr.Column(elem_id="side", scale=2, min_width=280):
+            made["upload"] = gr.File(file_count="multiple", elem_id="upload", height=150)
+            made["reading"] = gr.HTML("", elem_id="reading", js_on_load=_STATUS)
+            made["documents"] = gr.HTML("", elem_id="documents", js_on_load=None)
+            with gr.Group(elem_id="options"):
+                made["compare"] = gr.Checkbox(False, elem_id="compare", visible=desk.base is not None)
+                made["route"] = gr.Checkbox(False, elem_id="route", visible=desk.passages > FEW)
+                made["language"] = gr.Radio(["as_asked"], value="as_asked", elem_id="answer-language")
+            made["forget"] = gr.Button("", elem_id="forget", size="sm", variant="secondary")
+        with gr.Column(elem_id="main", scale=5, min_width=320):
+            made["past"] = gr.HTML("", elem_id="past", js_on_load=None)
+            made["turn"] = gr.HTML("", elem_id="turn", js_on_load=_TO_NEW_QUESTION)
+            made["passages"] = gr.HTML("", elem_id="passages", js_on_load=None)
+            with gr.Column(elem_id="ask"):
+                made["status"] = gr.HTML("", elem_id="status", js_on_load=_STATUS)
+                made["question"] = gr.Textbox(
+                    elem_id="question", lines=1, max_lines=6, submit_btn=True, stop_btn=True, autofocus=True
+                )
+    return Parts(**made)
+
+
+class _Wiring:
+    """What the parts of a page do, for a desk."""
+
+    def __init__(self, desk: Desk, parts: Parts) -> None:
+        self._desk, self._parts = desk, parts
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Connect the parts. Nothing of it is an API: programs have `load_generator`."""
+        parts, private = self._parts, {"api_visibility": "private", "show_progress": "hidden"}
+        everything = parts.all()
+        page.load(self.opened, None, everything, **private)
+        page.unload(self.left)
+        parts.page_language.input(self.in_language, parts.page_language, everything, **private)
+        parts.upload.upload(
+            self.uploaded,
+            parts.upload,
+            [parts.upload, parts.reading, parts.documents],
+            concurrency_limit=2,
+            **private,
+        )
+        asking = parts.question.submit(
+            self.asked,
+            [parts.question, parts.compare, parts.route, parts.language],
+            [parts.question, parts.past, parts.turn, parts.passages, parts.status],
+            concurrency_limit=ASKING_AT_ONCE,
+            **private,
+        )
+        parts.question.stop(self.stopped, None, [parts.turn, parts.status], cancels=[asking], **private)
+        parts.forget.click(self.forgot, None, everything, cancels=[asking], **private)
+
+    def opened(self, request: gr.Request) -> list[Any]:
+        """Fill the page in, in the language that the browser prefers."""
+        language = preferred(request.headers.get("accept-language", ""))
+        try:
+            session = self._desk.sessions.of(_key(request))
+        except RagFtError as error:
+            return self._everything(Session(Path(), 0.0, language=language), str(error))
+        session.language = language
+        return self._everything(session)
+
+    def in_language(self, language: PageLanguage, request: gr.Request) -> list[Any]:
+        """Show the page in another language."""
+        session = self._session(request)
+        session.language = language
+        return self._everything(session)
+
+    def left(self, request: gr.Request) -> None:
+        """Forget, after a while, who closed the page."""
+        self._desk.sessions.leave(_key(request))
+
+    def forgot(self, request: gr.Request) -> list[Any]:
+        """Delete all of this session, at once."""
+        language = self._session(request).language
+        self._desk.sessions.drop(_key(request))
+        session = self._session(request)
+        session.language = language
+        return self._everything(session, "forgotten")
+
+    def uploaded(self, files: list[str] | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Read uploaded files one by one; what was said of each stays."""
+        session = self._session(request)
+        paths, said = [Path(file) for file in files or ()], list[str]()
+        for line in add_files(self._desk.sessions, session, paths, self._desk.megabytes):
+            said += [] if line.passing else [line.text]
+            yield (
+                None,
+                lines_html([*said, line.text] if line.passing else said, session.language),
+                documents_html(session.documents, self._desk.shared, session.language),
+            )
+
+    def asked(
+        self, question: str, compare: bool, route: bool, language: AnswerLanguage, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        """Answer a question, showing what there is as it comes."""
+        session = self._session(request)
+        yield _status_alone(session, "searching")
+        options = Options(compare=compare, route=route, language=language)
+        try:
+            for number, turn in enumerate(self._desk.ask(session, question or "", options)):
+                yield _shown(session, turn, first=number == 0)
+        except Exception as error:  # whatever a question does to the search, the page lives on
+            yield _status_alone(session, told(error), length=len(question or ""), most=MOST_CHARACTERS)
+
+    def stopped(self, request: gr.Request) -> tuple[Any, ...]:
+        """Show what was written so far."""
+        session = self._session(request)
+        status = _status(session, "stopped")
+        if session.current is None:
+            return gr.skip(), status
+        session.current = session.current.stopped()
+        return turn_html(session.current, session.language, current=True), status
+
+    def _session(self, request: gr.Request) -> Session:
+        try:
+            return self._desk.sessions.of(_key(request))
+        except RagFtError as error:
+            language = preferred(request.headers.get("accept-language", ""))
+            raise gr.Error(say(language, str(error)), print_exception=False) from None
+
+    def _everything(self, session: Session, status: str = "") -> list[Any]:
+        """Return the whole page as a session sees it, in the order of `Parts`."""
+        language, desk, turn = session.language, self._desk, session.current
+        words = WORDS[language]
+        few = say(language, "route", few=FEW, passages=desk.passages)
+        answers = [(words[one], one) for one in ("as_asked", "english", "korean")]
+        return [
+            head_html(language),
+            gr.update(value=language, label=words["page_language"]),
+            gr.update(label=say(language, "upload", megabytes=desk.megabytes)),
+            "",
+            documents_html(session.documents, desk.shared, language),
+            gr.update(label=words["compare"]),
+            gr.update(label=few),
+            gr.update(choices=answers, label=words["answer_language"], info=words["departs"]),
+            words["forget"],
+            _past(session),
+            turn_html(turn, language, current=True) if turn else "",
+            passages_html(turn, language) if turn else "",
+            _status(session, status),
+            gr.update(label=words["question"], placeholder=words["question_hint"]),
+        ]
+
+
+def _key(request: gr.Request) -> str:
+    """Return what the page calls its session; who gives no name would share what is no one's."""
+    if not request.session_hash:
+        raise gr.Error(WORDS["en"]["failed"], print_exception=False)
+    return request.session_hash
+
+
+def _status(session: Session, what: str, **values: object) -> str:
+    """Return a sentence, given by its key or as it is, as the line above the question."""
+    sentence = say(session.language, what, **values) if what in WORDS[session.language] else what
+    return lines_html([sentence], session.language) if what else ""
+
+
+def _status_alone(session: Session, what: str, **values: object) -> tuple[Any, ...]:
+    return gr.skip(), gr.skip(), gr.skip(), gr.skip(), _status(session, what, **values)
+
+
+def _past(session: Session) -> str:
+    return "".join(turn_html(turn, session.language, current=False) for turn in session.turns)
+
+
+def _shown(session: Session, turn: Turn, *, first: bool) -> tuple[Any, ...]:
+    """Return what changes on the page as a turn grows: the passages when they are found, and once all is said."""
+    whole = first or turn.done
+    return (
+        "" if first else gr.skip(),
+        _past(session) if first else gr.skip(),
+        turn_html(turn, session.language, current=True),
+        passages_html(turn, session.language) if whole else gr.skip(),
+        _status(session, "" if turn.done else "writing"),
+    )

@@ -1,0 +1,79 @@
+"""Files that a visitor of the demo adds: checked, kept in the session's own folder, read into its library."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_builders.documents.read import SUFFIXES
+from data_builders.errors import RagFtError
+from rag_ft.app.demo_sessions import Session, Sessions
+from rag_ft.app.demo_talk import told
+from rag_ft.app.demo_words import say
+
+MOST_FILES = 50
+"""Documents that a session may hold."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence about a file; a passing one gives way to the next."""
+
+    text: str
+    passing: bool = False
+
+
+def add_files(sessions: Sessions, session: Session, files: Sequence[Path], megabytes: int) -> Iterator[Line]:
+    """Read uploaded files one by one; yield a sentence before and after each. A bad one does not stop the others.
+
+    Args:
+        sessions: opens the library of the session.
+        session: whose documents they become.
+        files: as the server stored them; their names are shown, where they lie is not.
+        megabytes: the most that one may have.
+    """
+    for file in files:
+        yield Line(say(session.language, "reading", name=file.name), passing=True)
+        yield Line(refusal(session, file, megabytes) or _added(sessions, session, file))
+
+
+def refusal(session: Session, file: Path, megabytes: int) -> str:
+    """Return why a file is not even opened; empty if it is."""
+    name, size = file.name, file.stat().st_size
+    if file.suffix.lower() not in SUFFIXES:
+        return say(session.language, "wrong_kind", name=name, kinds=", ".join(SUFFIXES))
+    if not size:
+        return say(session.language, "empty_file", name=name)
+    if size > megabytes * 2**20:
+        return say(session.language, "too_large", name=name, megabytes=megabytes)
+    if name not in session.documents and len(session.documents) >= MOST_FILES:
+        return say(session.language, "too_many_files", name=name, most=MOST_FILES)
+    return ""
+
+
+def _added(sessions: Sessions, session: Session, file: Path) -> str:
+    """Copy a file into the session's folder and read it; a file of the same name is replaced."""
+    kept = session.folder / file.name
+    try:
+        library = sessions.open(session)
+        shutil.copyfile(file, kept)
+        added = library.update(session.folder)
+    except RagFtError as error:
+        kept.unlink(missing_ok=True)
+        return f"{file.name}: {told(error)}"
+    except Exception:  # whatever a file does to its reader, the page lives on
+        _LOG.exception("an uploaded file could not be read")
+        kept.unlink(missing_ok=True)
+        return say(session.language, "failed_file", name=file.name)
+    if reason := dict(added.refused).get(file.name):
+        kept.unlink(missing_ok=True)
+        return reason if file.name in reason else f"{file.name}: {reason}"
+    session.documents[file.name] = added.passages - sum(
+        count for name, count in session.documents.items() if name != file.name
+    )
+    return say(session.language, "read", name=file.name, passages=session.documents[file.name])
