@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
+
+AtPage = Callable[[int, int], None]
+"""Is told before each page its number, from 1, and how many there are; it may raise `UnreadableError`."""
 
 ENDS_SENTENCE = re.compile(r"[.!?\u2026\u3002\uff01\uff1f:;][\"'\u201d\u2019\u00bb)\]]*$")
 """A line after which a sentence does not go on."""

@@ -21,6 +21,7 @@ from data_builders.documents.ocr import Ocr, read_image
 from data_builders.documents.parts import (
     ENDS_SENTENCE,
     LIST_ITEM,
+    AtPage,
     Block,
     Layout,
     Line,
@@ -43,17 +44,19 @@ _JUNK_TITLE = re.compile(
 )
 
 
-def read_pdf(path: Path, ocr: Ocr, report: Report) -> tuple[str, tuple[Part, ...]]:
+def read_pdf(path: Path, ocr: Ocr, report: Report, at_page: AtPage | None = None) -> tuple[str, tuple[Part, ...]]:
     """Return the title a PDF gives itself (or nothing) and its lines and tables, page after page.
 
     Raises:
-        UnreadableError: it is encrypted, broken, or has no page.
+        UnreadableError: it is encrypted, broken, or has no page, or `at_page` refuses it.
     """
     with path.open("rb") as stream, _quiet():
         pdf, pages = _opened(stream)
         parts: list[Part] = []
         layout = Layout()
         for page in pages:
+            if at_page is not None:
+                at_page(page.page_number, len(pages))
             try:
                 parts += _page_parts(page, layout, ocr, report)
             except Exception:  # pdfminer raises whatever a damaged object leads to

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from data_builders.documents.assemble import assembled, title_of
 from data_builders.documents.boilerplate import without_repeated_lines, without_running_heads
 from data_builders.documents.chunks import Chunk, chunk_blocks
-from data_builders.documents.parts import Document, Part, Report, UnreadableError
+from data_builders.documents.parts import AtPage, Document, Part, Report, UnreadableError
 
 if TYPE_CHECKING:
     from data_builders.sources.documents_settings import DocumentsSettings
@@ -21,17 +21,18 @@ SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 """Kinds of files that are read."""
 
 
-def read_document(path: Path, name: str, settings: DocumentsSettings) -> Document:
+def read_document(path: Path, name: str, settings: DocumentsSettings, at_page: AtPage | None = None) -> Document:
     """Read one file; what cannot be read comes back as a document without parts, its report saying why.
 
     Args:
         path: the file; its suffix says its kind.
         name: its path from the folder, with slashes; the beginning of its passages' ids.
         settings: how scanned pages are read and whether running heads go.
+        at_page: is told of every page of a PDF before it is read, and may refuse the file.
     """
     report = Report()
     try:
-        title, parts = _read(path, settings, report)
+        title, parts = _read(path, settings, report, at_page)
         if not parts:
             report.dropped["files without any text"] += 1
     except UnreadableError as error:
@@ -64,13 +65,15 @@ def chunk_document(
     return list(chunk_blocks(titled, blocks, settings, report)), report
 
 
-def _read(path: Path, settings: DocumentsSettings, report: Report) -> tuple[str, tuple[Part, ...]]:
+def _read(
+    path: Path, settings: DocumentsSettings, report: Report, at_page: AtPage | None
+) -> tuple[str, tuple[Part, ...]]:
     suffix = path.suffix.lower()
     if suffix == ".pdf":
         from data_builders.documents.ocr import Ocr
         from data_builders.documents.pdf import read_pdf
 
-        return read_pdf(path, Ocr(settings.ocr, settings.ocr_languages, settings.ocr_dpi), report)
+        return read_pdf(path, Ocr(settings.ocr, settings.ocr_languages, settings.ocr_dpi), report, at_page)
     data = path.read_bytes()
     if suffix in (".html", ".htm"):
         from data_builders.documents.html import html_parts
