@@ -151,11 +151,6 @@ class KeptLibrary:
             if number in passages
         ]
 
-    def files(self) -> tuple[str, ...]:
-        """Return the names of the files that have passages here, sorted."""
-        with self._inside:
-            return tuple(sorted(self._kept.names_with_passages()))
-
     def close(self) -> None:
         """Let go of the files; a library in memory is gone then."""
         with self._changing, self._inside:
