@@ -29,6 +29,10 @@ VERBS = {
     "compare": "Compare the systems of several runs, question by question.",
     "report": "Write the report page, the figures and the model card.",
     "run": "All of it: build, train, evaluate, report.",
+    "export": "Export the adapter, the merged model, or a GGUF file for Ollama and llama.cpp.",
+    "push": "Send adapter, exported model or data to the Hugging Face Hub, with a card.",
+    "ask": "Answer a question from a folder of documents, with file and page.",
+    "demo": "Ask your documents on a page in the browser, base and tuned model side by side.",
     "schema": "Write the JSON Schema of recipes, for editors.",
     "doctor": "Show what works on this machine, and how to get what does not.",
 }
