@@ -28,18 +28,15 @@ class WordLibrary:
         self.passages: dict[str, list[Passage]] = {}
         self.closed = False
 
-    def update(self, documents: Path) -> Added:
-        settings = DocumentsSettings(kind="documents", path=str(documents))
-        names = sorted(path.name for path in documents.iterdir())
-        new, refused = [name for name in names if name not in self.passages], []
-        for name in new:
-            document = read_document(documents / name, name, settings)
-            chunks, _ = chunk_document(document, settings, frozenset())
-            if chunks:
-                self.passages[name] = [chunk.passage for chunk in chunks]
-            else:
-                refused.append((name, f"{name}: {next(iter(document.report.dropped), 'no text')}."))
-        return Added(tuple(new), (), (), tuple(refused), sum(map(len, self.passages.values())))
+    def add_file(self, path: Path, name: str) -> Added:
+        settings = DocumentsSettings(kind="documents", path=str(path.parent))
+        document = read_document(path, name, settings)
+        chunks, _ = chunk_document(document, settings, frozenset())
+        self.passages.pop(name, None)
+        if chunks:
+            self.passages[name] = [chunk.passage for chunk in chunks]
+        refused = () if chunks else ((name, f"{next(iter(document.report.dropped), 'no text')}."),)
+        return Added((name,), (), (), refused, sum(map(len, self.passages.values())))
 
     def search(self, question: str, k: int) -> list[Found]:
         wanted = set(WORD.findall(question.lower()))

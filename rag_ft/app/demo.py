@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
-from rag_ft.app import Library
 from rag_ft.app.demo_desk import Desk
-from rag_ft.app.demo_sessions import OwnLibrary, Sessions
+from rag_ft.app.demo_sessions import OwnLibrary, Sessions, SharedLibrary
 from rag_ft.generator import Generator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -66,7 +65,7 @@ class Backing:
     tuned: Generator
     base: Generator | None
     open_library: Callable[[], OwnLibrary]
-    shared: Library | None = None
+    shared: SharedLibrary | None = None
     shared_names: tuple[str, ...] = ()
 
 
@@ -82,7 +81,7 @@ def serving(settings: DemoSettings, backing: Backing) -> Iterator[str]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rag-ft-demo-")))
         stack.enter_context(_environment(folder / "uploads"))
-        sessions = Sessions(_made(folder / "sessions"), backing.open_library, shared=backing.shared)
+        sessions = Sessions(backing.open_library, shared=backing.shared)
         stack.callback(sessions.close)
         stack.enter_context(_sweeping(sessions))
         desk = Desk(

@@ -12,8 +12,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from rag_ft.app import Found
+from rag_ft.app.demo_desk import FEW
 from rag_ft.app.demo_talk import Said, Turn
-from rag_ft.app.demo_words import WORDS, PageLanguage, say
+from rag_ft.app.demo_words import WORDS, PageLanguage, counted, say
 from rag_ft.app.highlight import marked, stands
 from rag_ft.prompting.parse import MARK, Quote, cited_numbers
 
@@ -64,20 +65,36 @@ def passages_html(turn: Turn, language: PageLanguage) -> str:
     quoting = any(answer.citations for answer in answers)
     values: dict[str, Any] = {
         "passages": [_passage(number, one, turn, language) for number, one in enumerate(turn.found, start=1)],
-        "head": say(language, "passages_shown", count=len(turn.found)),
+        "head": say(language, "passages_shown", passages=counted(language, len(turn.found))),
         "legend": "" if not answers else WORDS[language]["legend_quotes" if quoting else "legend_answer"],
     }
     return _html("passages.html.j2", language, **values) if turn.found else ""
 
 
-def documents_html(documents: Mapping[str, int], shared: Sequence[str], language: PageLanguage) -> str:
-    """Return the list of a session's documents with their passages, and of those that everyone may search."""
-    return _html("documents.html.j2", language, documents=documents, shared=shared)
+def documents_html(
+    documents: Mapping[str, int], shared: Sequence[str], language: PageLanguage, *, megabytes: int
+) -> str:
+    """Return the list of a session's documents with their passages, and of those that everyone may search.
+
+    Args:
+        documents: name -> passages of the session's own.
+        shared: names of those that everyone may search.
+        language: of the page.
+        megabytes: the most that a file may have, told to who adds one.
+    """
+    own = {name: counted(language, count) for name, count in documents.items()}
+    kinds = say(language, "kinds", megabytes=megabytes)
+    return _html("documents.html.j2", language, documents=own, shared=shared, kinds=kinds)
 
 
 def lines_html(lines: Sequence[str], language: PageLanguage) -> str:
     """Return sentences, one below the other."""
     return _html("lines.html.j2", language, lines=lines)
+
+
+def start_html(language: PageLanguage) -> str:
+    """Return what stands where no question has been asked."""
+    return _html("start.html.j2", language)
 
 
 def head_html(language: PageLanguage) -> str:
@@ -109,7 +126,7 @@ def _reply(name: str, said: Said, found: Sequence[Found], language: PageLanguage
     notes = []
     if answer is not None:
         notes = [] if answer.well_formed else [words["not_well_formed"]]
-        notes += [say(language, "tried", count=said.shown)] if said.shown not in (None, len(found)) else []
+        notes += [say(language, f"route_{answer.route}", few=FEW)] if answer.route else []
         notes.append(say(language, "done", seconds=f"{answer.seconds:.1f}"))
     return {
         "name": words[name],

@@ -11,7 +11,7 @@ import gradio as gr
 
 from data_builders.errors import RagFtError
 from rag_ft.app.demo_desk import FEW, MOST_CHARACTERS, AnswerLanguage, Desk, Options
-from rag_ft.app.demo_html import TEMPLATES, documents_html, head_html, lines_html, passages_html, turn_html
+from rag_ft.app.demo_html import TEMPLATES, documents_html, head_html, lines_html, passages_html, start_html, turn_html
 from rag_ft.app.demo_sessions import Session
 from rag_ft.app.demo_talk import Turn, told
 from rag_ft.app.demo_uploads import add_files
@@ -44,15 +44,15 @@ class Parts:
     upload: gr.File
     reading: gr.HTML
     documents: gr.HTML
-    compare: gr.Checkbox
-    route: gr.Checkbox
-    language: gr.Radio
-    forget: gr.Button
     past: gr.HTML
     turn: gr.HTML
     passages: gr.HTML
     status: gr.HTML
     question: gr.Textbox
+    compare: gr.Checkbox
+    route: gr.Checkbox
+    language: gr.Radio
+    forget: gr.Button
 
     def all(self) -> list[Any]:
         """Return every part, in the order in which `_everything` fills them."""
@@ -71,9 +71,21 @@ def build_page(desk: Desk) -> gr.Blocks:
 def theme() -> gr.themes.Base:
     """Return colours and fonts: those of the reader's own system, so that nothing is loaded from elsewhere."""
     sans = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans KR", "Malgun Gothic", "sans-serif"]
-    return gr.themes.Base(
+    plain = gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", font=sans, font_mono=["ui-monospace", "Consolas", "monospace"]
     )
+    quiet = {  # Gradio's own are too pale to read: 4.5 : 1 is the least (WCAG 2.2, 1.4.3)
+        f"{name}{mode}": colour
+        for name in (
+            "body_text_color_subdued",
+            "input_placeholder_color",
+            "block_info_text_color",
+            "block_label_text_color",
+            "block_title_text_color",
+        )
+        for mode, colour in (("", "#59636e"), ("_dark", "#a3aeb9"))
+    }
+    return plain.set(**quiet)
 
 
 def css() -> str:
@@ -85,30 +97,36 @@ def _parts(desk: Desk) -> Parts:
     """Lay the page out; its words are filled in when somebody opens it."""
     made: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
-        made["head"] = gr.HTML(head_html("en"), elem_id="head", js_on_load=None)
+        made["head"] = _html("head")
         made["page_language"] = gr.Radio(
             [(_NAMES[one], one) for one in LANGUAGES], value="en", elem_id="page-language", container=True
         )
     with gr.Row(elem_id="columns"):
-        with gr.Column(elem_id="side", scale=2, min_width=280):
+        with gr.Column(elem_id="side"):
             made["upload"] = gr.File(file_count="multiple", elem_id="upload", height=150)
-            made["reading"] = gr.HTML("", elem_id="reading", js_on_load=_STATUS)
-            made["documents"] = gr.HTML("", elem_id="documents", js_on_load=None)
-            with gr.Group(elem_id="options"):
+            made["reading"] = _html("reading", _STATUS)
+            made["documents"] = _html("documents")
+        with gr.Column(elem_id="main"):
+            made["past"] = _html("past")
+            made["turn"] = _html("turn", _TO_NEW_QUESTION)
+            made["passages"] = _html("passages")
+            with gr.Column(elem_id="ask"):
+                made["status"] = _html("status", _STATUS)
+                made["question"] = gr.Textbox(
+                    elem_id="question", lines=1, max_lines=6, submit_btn="Ask", autofocus=True
+                )
+        with gr.Column(elem_id="options"):
+            with gr.Group():
                 made["compare"] = gr.Checkbox(False, elem_id="compare", visible=desk.base is not None)
                 made["route"] = gr.Checkbox(False, elem_id="route", visible=desk.passages > FEW)
                 made["language"] = gr.Radio(["as_asked"], value="as_asked", elem_id="answer-language")
             made["forget"] = gr.Button("", elem_id="forget", size="sm", variant="secondary")
-        with gr.Column(elem_id="main", scale=5, min_width=320):
-            made["past"] = gr.HTML("", elem_id="past", js_on_load=None)
-            made["turn"] = gr.HTML("", elem_id="turn", js_on_load=_TO_NEW_QUESTION)
-            made["passages"] = gr.HTML("", elem_id="passages", js_on_load=None)
-            with gr.Column(elem_id="ask"):
-                made["status"] = gr.HTML("", elem_id="status", js_on_load=_STATUS)
-                made["question"] = gr.Textbox(
-                    elem_id="question", lines=1, max_lines=6, submit_btn=True, stop_btn=True, autofocus=True
-                )
     return Parts(**made)
+
+
+def _html(name: str, on_load: str | None = None) -> gr.HTML:
+    """Return a place for HTML of ours."""
+    return gr.HTML("", elem_id=name, js_on_load=on_load, apply_default_css=False)
 
 
 class _Wiring:
@@ -138,7 +156,7 @@ class _Wiring:
             concurrency_limit=ASKING_AT_ONCE,
             **private,
         )
-        parts.question.stop(self.stopped, None, [parts.turn, parts.status], cancels=[asking], **private)
+        parts.question.stop(self.stopped, None, [parts.question, parts.turn, parts.status], cancels=[asking], **private)
         parts.forget.click(self.forgot, None, everything, cancels=[asking], **private)
 
     def opened(self, request: gr.Request) -> list[Any]:
@@ -147,7 +165,7 @@ class _Wiring:
         try:
             session = self._desk.sessions.of(_key(request))
         except RagFtError as error:
-            return self._everything(Session(Path(), 0.0, language=language), str(error))
+            return self._everything(Session(0.0, language=language), str(error))
         session.language = language
         return self._everything(session)
 
@@ -178,7 +196,7 @@ class _Wiring:
             yield (
                 None,
                 lines_html([*said, line.text] if line.passing else said, session.language),
-                documents_html(session.documents, self._desk.shared, session.language),
+                self._documents(session),
             )
 
     def asked(
@@ -197,11 +215,15 @@ class _Wiring:
     def stopped(self, request: gr.Request) -> tuple[Any, ...]:
         """Show what was written so far."""
         session = self._session(request)
-        status = _status(session, "stopped")
+        box, status = _box(session, asking=False), _status(session, "stopped")
         if session.current is None:
-            return gr.skip(), status
+            return box, gr.skip(), status
         session.current = session.current.stopped()
-        return turn_html(session.current, session.language, current=True), status
+        return box, turn_html(session.current, session.language, current=True), status
+
+    def _documents(self, session: Session) -> str:
+        shared, megabytes = self._desk.shared, self._desk.megabytes
+        return documents_html(session.documents, shared, session.language, megabytes=megabytes)
 
     def _session(self, request: gr.Request) -> Session:
         try:
@@ -219,18 +241,18 @@ class _Wiring:
         return [
             head_html(language),
             gr.update(value=language, label=words["page_language"]),
-            gr.update(label=say(language, "upload", megabytes=desk.megabytes)),
+            gr.update(label=words["upload"]),
             "",
-            documents_html(session.documents, desk.shared, language),
+            self._documents(session),
+            _past(session),
+            turn_html(turn, language, current=True) if turn else start_html(language),
+            passages_html(turn, language) if turn else "",
+            _status(session, status),
+            _box(session, asking=False, label=words["question"], placeholder=words["question_hint"]),
             gr.update(label=words["compare"]),
             gr.update(label=few),
             gr.update(choices=answers, label=words["answer_language"], info=words["departs"]),
             words["forget"],
-            _past(session),
-            turn_html(turn, language, current=True) if turn else "",
-            passages_html(turn, language) if turn else "",
-            _status(session, status),
-            gr.update(label=words["question"], placeholder=words["question_hint"]),
         ]
 
 
@@ -248,7 +270,14 @@ def _status(session: Session, what: str, **values: object) -> str:
 
 
 def _status_alone(session: Session, what: str, **values: object) -> tuple[Any, ...]:
-    return gr.skip(), gr.skip(), gr.skip(), gr.skip(), _status(session, what, **values)
+    """Return a change of the status alone, for somebody who may ask again."""
+    return _box(session, asking=False), gr.skip(), gr.skip(), gr.skip(), _status(session, what, **values)
+
+
+def _box(session: Session, *, asking: bool, **more: Any) -> Any:
+    """Return the box of the question with the one button that makes sense now."""
+    words = WORDS[session.language]
+    return gr.update(submit_btn=False if asking else words["ask"], stop_btn=words["stop"] if asking else False, **more)
 
 
 def _past(session: Session) -> str:
@@ -259,7 +288,7 @@ def _shown(session: Session, turn: Turn, *, first: bool) -> tuple[Any, ...]:
     """Return what changes on the page as a turn grows: the passages when they are found, and once all is said."""
     whole = first or turn.done
     return (
-        "" if first else gr.skip(),
+        _box(session, asking=not turn.done, **({"value": ""} if first else {})) if whole else gr.skip(),
         _past(session) if first else gr.skip(),
         turn_html(turn, session.language, current=True),
         passages_html(turn, session.language) if whole else gr.skip(),

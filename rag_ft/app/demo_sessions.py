@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from data_builders.errors import RagFtError
-from rag_ft.app import Found, Library
+from rag_ft.app import Added, Found
 from rag_ft.app.demo_talk import Turn
 from rag_ft.app.demo_words import PageLanguage
 
@@ -22,8 +21,24 @@ GRACE = 60.0
 MOST_TURNS = 50
 
 
-class OwnLibrary(Library, Protocol):
-    """A library whose documents go when it is closed."""
+class SharedLibrary(Protocol):
+    """A library that is searched for everyone."""
+
+    def search(self, question: str, k: int) -> list[Found]:
+        """Return the best `k` passages, best first."""
+        ...
+
+
+class OwnLibrary(Protocol):
+    """A library of one session, whose documents go when it is closed."""
+
+    def add_file(self, path: Path, name: str) -> Added:
+        """Read one file, under a name of its own, in the place of what has that name."""
+        ...
+
+    def search(self, question: str, k: int) -> list[Found]:
+        """Return the best `k` passages, best first."""
+        ...
 
     def close(self) -> None:
         """Delete the collection."""
@@ -35,7 +50,6 @@ class Session:
     """One visitor.
 
     Attributes:
-        folder: the documents as they were uploaded, deleted with the session.
         library: holds them; None until the first one comes.
         documents: name -> passages of each document that was read.
         turns: what was asked before, oldest first.
@@ -44,7 +58,6 @@ class Session:
         ends_at: when it is deleted unless it is used before, in seconds of the clock of its `Sessions`.
     """
 
-    folder: Path
     ends_at: float
     library: OwnLibrary | None = None
     documents: dict[str, int] = field(default_factory=dict)
@@ -65,26 +78,23 @@ class Sessions:
 
     def __init__(
         self,
-        folder: Path,
         open_library: Callable[[], OwnLibrary],
         *,
-        shared: Library | None = None,
+        shared: SharedLibrary | None = None,
         most: int = 200,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with nobody.
 
         Args:
-            folder: private to this server; each session gets one below it.
             open_library: makes an empty library, for one session.
             shared: searched for everyone.
             most: sessions at a time.
             clock: seconds; another one in tests.
         """
-        self._folder, self._open, self._shared = folder, open_library, shared
+        self._open, self._shared = open_library, shared
         self._most, self._clock = most, clock
         self._sessions: dict[str, Session] = {}
-        self._made = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -102,10 +112,7 @@ class Sessions:
             if session is None:
                 if len(self._sessions) >= self._most:
                     raise RagFtError("too_many_sessions")
-                self._made += 1
-                folder = self._folder / f"session-{self._made}"
-                folder.mkdir(mode=0o700)
-                session = self._sessions[key] = Session(folder, 0.0)
+                session = self._sessions[key] = Session(0.0)
             session.ends_at = self._clock() + IDLE
             return session
 
@@ -157,4 +164,3 @@ def _delete(session: Session) -> None:
         session.documents, session.turns, session.current = {}, [], None
     if library is not None:
         library.close()
-    shutil.rmtree(session.folder, ignore_errors=True)

@@ -32,13 +32,11 @@ class Said:
         written: its output so far.
         answer: what was read from all of it; None while it writes and where it failed.
         problem: why it failed, for the person who asked; `failed` where the log knows more.
-        shown: how many of the passages it answered from; None while that is open.
     """
 
     written: str = ""
     answer: Answer | None = None
     problem: str = ""
-    shown: int | None = None
 
     @property
     def done(self) -> bool:
@@ -74,7 +72,7 @@ def talk(question: str, found: Sequence[Found], speakers: Mapping[str, Callable[
     yield turn
     shown_at = 0.0
     for name, piece in at_once(speakers):
-        turn = replace(turn, said={**turn.said, name: _with(turn.said[name], piece, len(found))})
+        turn = replace(turn, said={**turn.said, name: _with(turn.said[name], piece)})
         if time.monotonic() - shown_at >= _SHOWN_EVERY or not isinstance(piece, str):
             yield turn
             shown_at = time.monotonic()
@@ -131,12 +129,12 @@ def _put(to: queue.Queue[T], item: T, left: threading.Event) -> bool:
     return False
 
 
-def _with(said: Said, piece: str | Answer | Exception, passages: int) -> Said:
+def _with(said: Said, piece: str | Answer | Exception) -> Said:
     if isinstance(piece, Exception):
         return replace(said, problem=told(piece))
     if isinstance(piece, str):
         return replace(said, written=said.written + piece)
-    return replace(said, written=piece.output, answer=piece, shown=said.shown or passages)
+    return replace(said, written=piece.output, answer=piece)
 
 
 def told(error: Exception) -> str:

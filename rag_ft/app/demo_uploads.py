@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from data_builders.documents.read import SUFFIXES
 from data_builders.errors import RagFtError
 from rag_ft.app.demo_sessions import Session, Sessions
 from rag_ft.app.demo_talk import told
-from rag_ft.app.demo_words import say
+from rag_ft.app.demo_words import counted, say
 
 MOST_FILES = 50
 """Documents that a session may hold."""
@@ -57,23 +56,19 @@ def refusal(session: Session, file: Path, megabytes: int) -> str:
 
 
 def _added(sessions: Sessions, session: Session, file: Path) -> str:
-    """Copy a file into the session's folder and read it; a file of the same name is replaced."""
-    kept = session.folder / file.name
+    """Read a file into the session's library; one of the same name gives way to it."""
     try:
-        library = sessions.open(session)
-        shutil.copyfile(file, kept)
-        added = library.update(session.folder)
+        added = sessions.open(session).add_file(file, file.name)
     except RagFtError as error:
-        kept.unlink(missing_ok=True)
         return f"{file.name}: {told(error)}"
     except Exception:  # whatever a file does to its reader, the page lives on
         _LOG.exception("an uploaded file could not be read")
-        kept.unlink(missing_ok=True)
         return say(session.language, "failed_file", name=file.name)
-    if reason := dict(added.refused).get(file.name):
-        kept.unlink(missing_ok=True)
-        return reason if file.name in reason else f"{file.name}: {reason}"
-    session.documents[file.name] = added.passages - sum(
-        count for name, count in session.documents.items() if name != file.name
-    )
-    return say(session.language, "read", name=file.name, passages=session.documents[file.name])
+    others = sum(count for name, count in session.documents.items() if name != file.name)
+    session.documents[file.name] = added.passages - others
+    problems = " ".join(reason for _, reason in added.refused)
+    if not session.documents[file.name]:
+        del session.documents[file.name]
+        return f"{file.name}: {problems}" if problems else say(session.language, "failed_file", name=file.name)
+    read = say(session.language, "read", name=file.name, passages=counted(session.language, added.passages - others))
+    return f"{read} {problems}".strip()

@@ -12,11 +12,14 @@ _ENGLISH = {
     "lead": "Every answer comes with the passages the model was shown, what it quotes from them and how it judges "
     "each. Each question stands alone.",
     "page_language": "Language of this page",
-    "upload": "Add documents: PDF (scans too), text, Markdown, HTML; {megabytes} MB each at most",
+    "upload": "Add documents",
     "documents": "Documents",
-    "no_documents": "None yet. What you add is read by this session alone, and deleted when it ends.",
+    "kinds": "PDF (scans too), text, Markdown or HTML, {megabytes} MB each at most. "
+    "What you add is searched by you alone, and forgotten when you leave.",
+    "start": "Add a document, then ask what it says.",
     "shared": "Open to everyone on this page",
-    "passages_of": "passages",
+    "one_passage": "1 passage",
+    "passages": "{count} passages",
     "options": "How to answer",
     "compare": "Base model beside the tuned one",
     "route": "Try {few} passages first, all {passages} if they do not say (Self-Route)",
@@ -32,7 +35,7 @@ _ENGLISH = {
     "forget": "Delete my documents and questions",
     "forgotten": "Your documents and questions are deleted.",
     "reading": "Reading {name} ...",
-    "read": "{name}: {passages} passages.",
+    "read": "{name}: {passages}.",
     "searching": "Searching ...",
     "writing": "Writing ...",
     "done": "Done in {seconds} s.",
@@ -47,8 +50,9 @@ _ENGLISH = {
     "no_such_passage": "there is no such passage",
     "analysis": "How it came to the answer",
     "output": "All it wrote",
-    "tried": "Answered from {count} passages.",
-    "passages_shown": "The {count} passages it was shown",
+    "route_few": "The first {few} passages were enough.",
+    "route_all": "The first {few} passages did not say; all were read.",
+    "passages_shown": "Shown to the model: {passages}",
     "page": "page {page}",
     "similarity": "similarity {score}",
     "relevant": "relevant",
@@ -74,11 +78,14 @@ _KOREAN = {
     "lead": "답변마다 모델에 제시된 단락, 모델이 인용한 구절, 단락별 관련성 판단을 함께 보여 줍니다. "
     "질문은 서로 이어지지 않고 하나씩 따로 처리됩니다.",
     "page_language": "페이지 언어",
-    "upload": "문서 추가: PDF(스캔본 포함), 텍스트, Markdown, HTML. 파일당 최대 {megabytes}MB",
+    "upload": "문서 추가",
     "documents": "문서",
-    "no_documents": "아직 없습니다. 추가한 문서는 이 세션에서만 사용되며 세션이 끝나면 삭제됩니다.",
+    "kinds": "PDF(스캔본 포함), 텍스트, Markdown, HTML. 파일당 최대 {megabytes}MB. "
+    "추가한 문서는 본인만 검색할 수 있으며 페이지를 떠나면 지워집니다.",
+    "start": "문서를 추가한 다음, 그 내용에 대해 질문해 보세요.",
     "shared": "이 페이지의 모든 사용자에게 공개",
-    "passages_of": "개 단락",
+    "one_passage": "단락 1개",
+    "passages": "단락 {count}개",
     "options": "답변 방식",
     "compare": "기본 모델과 나란히 비교",
     "route": "먼저 단락 {few}개로 시도하고, 답이 없으면 {passages}개 전부 사용(Self-Route)",
@@ -94,7 +101,7 @@ _KOREAN = {
     "forget": "내 문서와 질문 모두 삭제",
     "forgotten": "문서와 질문을 모두 삭제했습니다.",
     "reading": "{name} 읽는 중 ...",
-    "read": "{name}: 단락 {passages}개.",
+    "read": "{name}: {passages}.",
     "searching": "검색 중 ...",
     "writing": "답변 작성 중 ...",
     "done": "{seconds}초 걸렸습니다.",
@@ -109,8 +116,9 @@ _KOREAN = {
     "no_such_passage": "그런 번호의 단락이 없음",
     "analysis": "답에 이른 과정",
     "output": "전체 출력",
-    "tried": "단락 {count}개를 보고 답했습니다.",
-    "passages_shown": "모델에 제시된 단락 {count}개",
+    "route_few": "앞의 단락 {few}개로 충분했습니다.",
+    "route_all": "앞의 단락 {few}개에 답이 없어 전부 읽었습니다.",
+    "passages_shown": "모델에 제시된 {passages}",
     "page": "{page}쪽",
     "similarity": "유사도 {score}",
     "relevant": "관련 있음",
@@ -137,6 +145,11 @@ WORDS: dict[PageLanguage, dict[str, str]] = {"en": _ENGLISH, "ko": _KOREAN}
 def say(language: PageLanguage, what: str, **values: object) -> str:
     """Return a sentence of the page; `values` fill its places."""
     return WORDS[language][what].format(**values)
+
+
+def counted(language: PageLanguage, count: int) -> str:
+    """Return a number of passages in words."""
+    return say(language, "one_passage" if count == 1 else "passages", count=count)
 
 
 def preferred(accept_language: str) -> PageLanguage:
