@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator as Stoppable
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
@@ -112,8 +113,9 @@ def _pump(
         stream = begin()
         for piece in stream:
             if not _put(arrived, (name, piece), left):
-                close = getattr(stream, "close", None)  # iterators need not have it; generators stop their model by it
-                return close() if close else None
+                if isinstance(stream, Stoppable):
+                    stream.close()  # stops its model
+                return
     except Exception as error:
         _put(arrived, (name, error), left)
     _put(arrived, (name, None), left)

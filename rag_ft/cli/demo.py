@@ -126,11 +126,12 @@ def _backing(
 
     embedder = open_embedder(chosen)
     own = chosen.model_copy(update={"max_megabytes": megabytes, "minutes_per_file": min(5, chosen.minutes_per_file)})
-    shared, names = None, ()
+    shared, names = None, tuple[str, ...]()
     if folder is not None:
         shared = stack.enter_context(open_library(store_of(folder), settings=chosen, embedder=embedder, report=_tell))
-        _tell(update_line(shared.update(folder)))
-        names = shared.files()
+        added = shared.update(folder)
+        _tell(update_line(added))
+        names = tuple(sorted({*added.read, *added.unchanged}))
     return Backing(loaded, base, lambda: open_library(None, settings=own, embedder=embedder), shared, names)
 
 
