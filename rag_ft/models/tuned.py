@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from data_builders.errors import RagFtError
+from data_builders.files import write_json
 from rag_ft.models.adapters import ADAPTER_FILE
 from rag_ft.models.load import load_adapter, load_model
 from rag_ft.models.lora import listed_targets
@@ -20,6 +24,8 @@ from rag_ft.prompting.contract import PromptContract
 CONFIG_FILE = "adapter_config.json"
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # init_lora_weights of PEFT 0.21
 _WANTED = [CONFIG_FILE, ADAPTER_FILE, CONTRACT_FILE]
+_ANYWHERE = re.compile(r"package:\w+|[A-Za-z0-9][\w.-]*/[\w.-]+")
+_NOTED = ("dtype", "quantisation", "rope_scaling")
 
 
 def to_load(settings: ModelSettings, weights: Weights, start: str | None) -> tuple[ModelSettings, Weights]:
@@ -84,6 +90,50 @@ def adapter_folder(reference: str, revision: str | None = None) -> Path:
             "model.adapter=null."
         )
     return folder
+
+
+def weights_note(settings: ModelSettings, weights: Weights) -> dict[str, Any]:
+    """Return what the prompt contract says of the weights below an adapter, so that it loads on another machine.
+
+    It names no path of this one: `weights` is a Hub id or a package, or None. PEFT's own configuration names what it
+    loaded, which for a package is a folder of converted weights in this machine's cache.
+    """
+    known = portable(weights.reference)
+    return {
+        "weights": known,
+        "revision": weights.revision if known else None,
+        "identity": weights.known_identity if known else None,
+        **settings.model_dump(mode="json", include=set(_NOTED)),
+    }
+
+
+def noted_settings(note: Mapping[str, Any]) -> ModelSettings:
+    """Return how the weights below an adapter are loaded, by a note that may come from anywhere.
+
+    Raises:
+        RagFtError: it says what no setting is.
+    """
+    try:
+        return ModelSettings.model_validate_json(json.dumps({key: note[key] for key in _NOTED if key in note}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RagFtError(
+            f"{CONTRACT_FILE}: model.{'.'.join(map(str, first['loc']))} is not a setting ({first['msg']}), so the file "
+            "is damaged. Fetch the adapter again."
+        ) from error
+
+
+def portable(reference: object) -> str | None:
+    """Return a name of weights that means the same on every machine: a Hub id or a package; else None."""
+    told = isinstance(reference, str) and _ANYWHERE.fullmatch(reference) and not Path(reference).exists()
+    return str(reference) if told else None
+
+
+def pin_base(folder: Path, weights: Weights) -> None:
+    """Write the commit of the base weights into an adapter's configuration, for whoever loads it with PEFT alone."""
+    file = folder / CONFIG_FILE
+    if weights.revision and file.is_file():
+        write_json(file, {**adapter_config(folder), "revision": weights.revision})
 
 
 def with_local_adapter(settings: ModelSettings, weights: Weights) -> ModelSettings:

@@ -11,7 +11,7 @@ from data_builders.errors import RagFtError
 from data_builders.records import Label, Passage
 from rag_ft.prompting.frame import ChatFrame, chat_frame
 from rag_ft.prompting.neutralise import control_tokens, neutraliser
-from rag_ft.prompting.render import Prompt, Span, render_prompt, render_target
+from rag_ft.prompting.render import Prompt, Span, render_prompt, render_safe_prompt, render_target
 from rag_ft.prompting.settings import PromptSettings, Style
 
 Ids = tuple[int, ...]
@@ -99,10 +99,7 @@ class Encoder:
         return spans
 
     def _rendered(self, question: str, passages: Sequence[Passage]) -> Prompt:
-        safe = [
-            Passage(passage.id, self._neutralise(passage.title), self._neutralise(passage.text)) for passage in passages
-        ]
-        return render_prompt(self._neutralise(question), safe, self.settings)
+        return render_safe_prompt(question, passages, self.settings, self._neutralise)
 
     def parts(self, texts: Sequence[str], before: str = "") -> tuple[Ids, ...]:
         """Tokenise the parts of one text each by itself, as they would be in the whole; new ones in one call.

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Neutralise = Callable[[str], str]
+
+# What control tokens look like: ChatML, Llama 2 and 3, Mistral, Gemma, DeepSeek (fullwidth bars), thinking models.
+_LIKE_A_TOKEN = re.compile(
+    r"<[|\uff5c][^|\uff5c<>\n]{1,60}[|\uff5c]>|</?(?:s|bos|eos|pad|unk|think|start_of_turn|end_of_turn)>|<</?SYS>>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]"
+)
 
 
 def control_tokens(tokenizer: Any) -> frozenset[str]:
@@ -28,11 +34,21 @@ def neutraliser(tokenizer: Any) -> Neutralise:
     The change is in the text, not in the tokenisation, so that a server which tokenises the whole prompt
     itself sees the same ids. Everything else in the text stays as it is.
     """
-    tokens = sorted(control_tokens(tokenizer), key=len, reverse=True)
-    if not tokens:
-        return lambda text: text
-    pattern = re.compile("|".join(map(re.escape, tokens)))
+    return breaking(control_tokens(tokenizer))
 
+
+def breaking(tokens: Iterable[str]) -> Neutralise:
+    """Return `neutraliser`'s function for the control tokens themselves."""
+    known = sorted(filter(str.strip, tokens), key=len, reverse=True)
+    return _breaking(re.compile("|".join(map(re.escape, known)))) if known else lambda text: text
+
+
+def breaking_lookalikes() -> Neutralise:
+    """Return the same for a tokenizer nobody knows, as behind a server: whatever looks like a control token."""
+    return _breaking(_LIKE_A_TOKEN)
+
+
+def _breaking(pattern: re.Pattern[str]) -> Neutralise:
     def neutralise(text: str) -> str:
         while pattern.search(text):
             text = pattern.sub(lambda match: _broken(match.group()), text)

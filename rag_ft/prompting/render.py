@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from data_builders.files import content_hash
 from data_builders.records import Evidence, Label, Passage, Relevance
 from rag_ft.prompting import templates
+from rag_ft.prompting.neutralise import Neutralise
 from rag_ft.prompting.parse import one_line, split_quote
 from rag_ft.prompting.settings import PromptSettings
 
@@ -54,6 +55,14 @@ def render_prompt(question: str, passages: Sequence[Passage], settings: PromptSe
         passages=shown,
         question=templates.question_text(question.strip()) if position != "before" or not passages else "Reply now.",
     )
+
+
+def render_safe_prompt(
+    question: str, passages: Sequence[Passage], settings: PromptSettings, neutralise: Neutralise
+) -> Prompt:
+    """Render a prompt of texts from outside, which lose the power of control tokens first."""
+    safe = [Passage(passage.id, neutralise(passage.title), neutralise(passage.text)) for passage in passages]
+    return render_prompt(neutralise(question), safe, settings)
 
 
 def render_target(label: Label, settings: PromptSettings) -> tuple[Span, ...]:

