@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from email.utils import formatdate
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -18,8 +19,10 @@ from data_builders.errors import RagFtError
 from data_builders.servers import Call
 from data_builders.servers import Reply as Answer
 from data_builders.servers.client import server_asker, teacher_writing
+from data_builders.servers.job import teacher_job
 from data_builders.servers.protocol import pause_asked, read, told
 from data_builders.servers.settings import TeacherSettings
+from data_builders.servers.store import listed
 
 KEY = "sk-secret-4711"
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
@@ -128,6 +131,43 @@ def test_pauses_are_read_as_seconds(headers: dict[str, str], seconds: float | No
 def test_pauses_are_read_as_dates() -> None:
     found = pause_asked({"retry-after": formatdate(time.time() + 60, usegmt=True)})
     assert found == pytest.approx(60, abs=2)
+
+
+RECOVERS = {"early": 3, "late": 8, "next time": 99}
+"""Requests that get no answer before the first that does."""
+
+
+def test_calls_that_failed_in_passing_get_another_round_behind_all_others() -> None:
+    def fault(messages: Messages, tries: int) -> Any:
+        return 400 if said(messages) == "wrong" else 503 if tries < RECOVERS.get(said(messages), 0) else None
+
+    names = ["late", "wrong", "next time", "early", *"abcdefgh"]
+    with serving(Server(echo, fault)) as server:
+        asker = server_asker(teacher(server, concurrency=3), teacher_writing(teacher(server)))
+        found = [(asked.key, reply) for asked, reply in asker(map(call, names))]
+    order, replies = [name for name, _ in found], dict(found)
+    assert sorted(order) == sorted(names)
+    assert set(order[-2:]) == {"late", "next time"}
+    assert (replies["early"].text, replies["late"].text) == ("EARLY", "LATE")
+    assert replies["next time"].failure is not None
+    assert replies["next time"].may_pass
+    asked = [said(body["messages"]) for body in server.bodies]
+    assert [asked.count(name) for name in ("early", "late", "next time", "wrong")] == [4, 9, 14, 1]
+    assert set(asked[-(2 + 7) :]) == {"late", "next time"}
+
+
+def test_what_failed_first_and_came_then_is_kept_once(tmp_path: Path) -> None:
+    def fault(messages: Messages, tries: int) -> Any:
+        return 503 if said(messages) == "late" and tries < RECOVERS["late"] else None
+
+    with serving(Server(echo, fault)) as server:
+        lines: list[str] = []
+        for _ in range(2):
+            ask_kept = teacher_job(teacher(server), tmp_path / "replies.sqlite", lines.append, 3)
+            found = {asked.key: reply.text for asked, reply in ask_kept(map(call, ["late", "a", "b"]))}
+            assert found == {"late": "LATE", "a": "A", "b": "B"}
+        assert len(server.bodies) == 9 + 2
+    assert listed(tmp_path / "replies.sqlite") == {}
 
 
 # what is not tried again

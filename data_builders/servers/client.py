@@ -12,21 +12,17 @@ import json
 import os
 import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from queue import SimpleQueue
-from threading import Thread
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
 from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, most_tokens
+from data_builders.servers.line import Answered, Arrived, Line
 from data_builders.servers.protocol import (
     RETRIES,
     Outcome,
@@ -41,11 +37,10 @@ from data_builders.servers.protocol import (
 )
 from data_builders.servers.settings import EndpointSettings, TeacherSettings
 
-Arrived: TypeAlias = Callable[[Sequence[tuple[Call, Reply]]], None]
-"""Told of replies the moment they are there, in the thread that asks and before anybody awaits them."""
-
 _LOOK_AGAIN = 0.02  # seconds, while calls under way may still leave room in the budget for this one
 _MOST_BYTES = 16 * 2**20  # of an answer; the longest there are, with log-probabilities, have a few
+_BEFORE_AGAIN = 15.0  # seconds before the round of calls that failed in passing, unless the server says how many
+_MOST_LATER = 1024  # calls that wait for it; where more fail, that will not pass so soon
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds, as the openai client has them
 
 
@@ -91,106 +86,44 @@ class ServerAsker:
     ) -> Generator[tuple[Call, Reply], None, None]:
         """Yield each call with its reply. Leaving half way, by Ctrl-C too, cancels what is under way.
 
+        Calls that failed in passing, all their tries, get one more round when there are no others left.
+
         Raises:
             BudgetSpentError: the budget leaves no room for a call; the calls under way were yielded before.
             RagFtError: nothing listens there, or it takes neither the key nor the model: then no call has a chance.
         """
+        later: list[Answered] = []
+        with Line(_Exchange(self), self.settings.concurrency, arrived) as line:
+            yield from self._round(line, calls, later, _MOST_LATER)
+            if later:
+                time.sleep(max(_BEFORE_AGAIN if one.pause is None else one.pause for one in later))
+                yield from self._round(line, [one.call for one in later], [], 0)
+
+    def _round(
+        self, line: Line, calls: Iterable[Call], later: list[Answered], most: int
+    ) -> Generator[tuple[Call, Reply], None, None]:
+        """Yield what calls bring but, up to `most`, those that failed in passing: they are put into `later`."""
         waiting, under_way, spent = iter(calls), 0, None
-        with _Line(_Exchange(self), self.settings.concurrency, arrived) as line:
-            while True:
-                # Taken ahead, as many again as are under way, so that the server need not wait for the caller.
-                if not spent and not line.ready:
-                    more = list(islice(waiting, 2 * self.settings.concurrency - under_way))
-                    line.put(more)
-                    under_way += len(more)
-                if not under_way:
-                    break
-                found, under_way = line.get(), under_way - 1
-                if isinstance(found, BudgetSpentError):
-                    spent = found
-                elif isinstance(found, BaseException):
-                    raise found
-                else:
-                    yield found
-        if spent:
-            raise spent
-
-
-class _Line:
-    """Workers in a thread of their own, so that answers arrive in time while the caller is busy with others."""
-
-    def __init__(self, exchange: _Exchange, workers: int, arrived: Arrived | None) -> None:
-        self._exchange, self._workers, self._arrived = exchange, workers, arrived
-        self._loop, self._closing = asyncio.new_event_loop(), asyncio.Event()
-        self._todo: asyncio.Queue[Call] = asyncio.Queue()
-        self._fresh: list[tuple[Call, Reply]] = []
-        self._done: SimpleQueue[Sequence[tuple[Call, Reply] | BaseException]] = SimpleQueue()
-        self.ready: deque[tuple[Call, Reply] | BaseException] = deque()
-        """What is there and was not taken yet."""
-        self._thread = Thread(target=self._run, name="calls to a server", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(RuntimeError):  # the loop has ended already
-            self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join()
-
-    def put(self, calls: Sequence[Call]) -> None:
-        """Have calls asked."""
-        with suppress(RuntimeError):  # the loop has ended: why, `get` will tell
-            self._loop.call_soon_threadsafe(lambda: deque(map(self._todo.put_nowait, calls), maxlen=0))
-
-    def get(self) -> tuple[Call, Reply] | BaseException:
-        """Await what comes next: a call's reply, or the error that was its end."""
-        while not self.ready:
-            self.ready.extend(self._done.get())
-        return self.ready.popleft()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            self._done.put([error])
-
-    async def _serve(self) -> None:
-        async with self._exchange.session(self._workers) as session:
-            workers = [asyncio.create_task(self._work(session)) for _ in range(self._workers)]
-            await self._closing.wait()
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            self._hand_over()
-
-    async def _work(self, session: Any) -> None:
         while True:
-            call = await self._todo.get()
-            try:
-                reply = await self._exchange.answer(session, call)
-            except Exception as error:
-                self._done.put([error])
-                if isinstance(error, BudgetSpentError):
-                    continue
-                self._closing.set()  # no other call has a chance
-                return
-            if not self._fresh:  # what arrives in the same turn of the loop is handed over, and committed, at once
-                self._loop.call_soon(self._hand_over)
-            self._fresh.append((call, reply))
-
-    def _hand_over(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        try:
-            if fresh and self._arrived is not None:
-                self._arrived(fresh)
-        except Exception as error:
-            self._done.put([error])
-        else:
-            self._done.put(fresh)
+            # Taken ahead, as many again as are under way, so that the server need not wait for the caller.
+            if not spent and not line.ready:
+                more = list(islice(waiting, 2 * self.settings.concurrency - under_way))
+                line.put(more)
+                under_way += len(more)
+            if not under_way:
+                break
+            found, under_way = line.get(), under_way - 1
+            if isinstance(found, BudgetSpentError):
+                spent = found
+            elif isinstance(found, BaseException):
+                raise found
+            elif found.in_passing and len(later) < most:
+                later.append(found)
+            else:
+                yield found.call, found.reply
+        if spent:
+            yield from ((one.call, one.reply) for one in later)
+            raise spent
 
 
 @dataclass
@@ -215,8 +148,8 @@ class _Exchange:
             cookie_jar=http.DummyCookieJar(),
         )
 
-    async def answer(self, session: Any, call: Call) -> Reply:
-        """Return the reply to a call after as many tries as may help.
+    async def answer(self, session: Any, call: Call) -> Answered:
+        """Return what came of a call after as many tries as may help.
 
         Raises:
             RagFtError: what no other call can escape either.
@@ -231,7 +164,8 @@ class _Exchange:
         if outcome.hopeless is not None:
             raise RagFtError(outcome.hopeless)
         self.asker.spending.answered()
-        return replace(outcome.reply, seconds=time.perf_counter() - began)
+        reply = replace(outcome.reply, seconds=time.perf_counter() - began)
+        return Answered(call, reply, in_passing=reply.may_pass and tries > 0, pause=outcome.pause)
 
     async def _within_budget(self, call: Call, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Set aside what a request may take; note what it took. One without an answer may have cost all of it."""
