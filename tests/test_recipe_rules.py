@@ -299,6 +299,14 @@ BROKEN = [
     ),
     ("export: {language: [english]}", "export.language", "ISO 639"),
     ("export: {licence: Apache 2}", "export.licence", "apache-2.0"),
+    (
+        "export: {licence: apache-2.0}\nmodel: {weights: meta-llama/Llama-3.1-8B-Instruct}",
+        "export.licence",
+        "set llama3.1, or remove it",
+    ),
+    ("export: {licence: mit}\nmodel: {weights: google/gemma-2-9b-it}", "export.licence", "stays under gemma"),
+    ("export: {data_licences: {squad: cc-by-sa-4.0}}", "export.data_licences", "no source of the recipe"),
+    ('export: {data_licences: {invented_world: " "}}', "export.data_licences", "cc-by-sa-4.0"),
 ]
 
 
@@ -349,6 +357,8 @@ ALLOWED = [
     "training: {chat: {path: a, share: 1}, stages: [{name: a, epochs: 2, learning_rate: 1e-4}, {name: b}]}",
     "training: {validation: {questions: 5, keep_best: accuracy, patience: 2}, resume: runs/x/checkpoint-5}",
     "export: {language: [en, kor], licence: cc-by-4.0}",
+    "export: {licence: llama3.1}\nmodel: {weights: meta-llama/Llama-3.1-8B-Instruct}",
+    "export: {licence: mit}\nmodel: {weights: Qwen/Qwen3-8B}",
 ]
 
 

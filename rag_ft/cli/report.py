@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -9,6 +12,7 @@ import typer
 from rag_ft.cli.arguments import OverridesArgument, RecipeArgument
 
 if TYPE_CHECKING:
+    from rag_ft.export.card_facts import CardFacts
     from rag_ft.recipe.settings import Recipe
     from rag_ft.runs import RunFolder
 
@@ -25,8 +29,8 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None) -> int:
 
 def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
     """Write page and card of a run whose scores are there; `command` is what reproduces it."""
-    from rag_ft.export.card import card_facts, write_card
-    from rag_ft.facts import data_facts, environment_facts, training_facts, weights_revision
+    from rag_ft.export.card import write_card
+    from rag_ft.facts import data_facts, environment_facts, training_facts
     from rag_ft.report.page import write_report
     from rag_ft.runs import read_json
 
@@ -45,16 +49,37 @@ def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
     write_report(scores, examples, folder.report, facts=facts, browser=_browser(recipe, folder, scores))
     typer.echo(f"report: {folder.report / 'report.html'}")
     if folder.adapter.is_dir():
-        card = card_facts(
-            recipe.model_dump(mode="json"),
-            data=data,
-            training=training,
-            versions=versions,
-            command=command,
-            revision=weights_revision(folder),
-        )
+        card = card_of(recipe, folder, command)
         write_card(folder.adapter, scores, card)
         typer.echo(f"adapter: {folder.adapter} (with its model card)")
+
+
+def card_of(recipe: Recipe, folder: RunFolder, command: str) -> CardFacts:
+    """Return what the card of a run says beyond its scores; `command` is what reproduces it."""
+    from rag_ft.export.card_facts import card_facts
+    from rag_ft.facts import data_facts, environment_facts, training_facts, weights_revision
+
+    facts = card_facts(
+        recipe.model_dump(mode="json"),
+        data=data_facts(folder),
+        training=training_facts(recipe, folder),
+        versions=environment_facts(folder),
+        command=command,
+        revision=weights_revision(folder),
+    )
+    told = _written(folder.adapter / "adapter_config.json").get("r")
+    role = _written(folder.adapter / "prompt.json").get("chat")
+    rank = told if isinstance(told, int) else facts.rank
+    return replace(facts, rank=rank, system_role=not isinstance(role, dict) or role.get("system_role") is not False)
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """Return what stands in a file beside the adapter; nothing where there is none, as with all weights trained."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _browser(recipe: Recipe, folder: RunFolder, scores: dict[str, Any]) -> dict[str, Any] | None:

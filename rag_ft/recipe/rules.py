@@ -9,6 +9,7 @@ from data_builders.negatives import NegativesSettings
 from data_builders.passage_counts import TokenCount, largest_count
 from data_builders.retrievers import retriever_names
 from data_builders.sources.invented_world import InventedWorldSettings
+from rag_ft.recipe.licences import contradiction
 from rag_ft.recipe.problems import suggestion
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
@@ -140,10 +141,21 @@ def languages_are_codes(recipe: Recipe) -> str | None:
     return None if wrong is None else f'"{wrong}" is not an ISO 639 code: write for example en, de or ko.'
 
 
-@rule("export.licence")
+@rule("export.licence", "model.weights")
 def licence_is_an_identifier(recipe: Recipe) -> str | None:
-    """The Hub takes identifiers in lower case."""
+    """The Hub takes identifiers in lower case, and some base models' licences stay with what is made from them."""
     licence = recipe.export.licence
-    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
-        return None
+    if licence is None or re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
+        return contradiction(licence, recipe.model.weights)
     return f'"{licence}" is not how the Hub spells a licence: write for example apache-2.0, mit or cc-by-4.0.'
+
+
+@rule("export.data_licences", "data.sources")
+def licences_name_sources(recipe: Recipe) -> str | None:
+    """A licence belongs to a source of the recipe."""
+    names, told = list(recipe.data.sources), recipe.export.data_licences
+    unknown = next((name for name in told if name not in names), None)
+    if unknown is not None:
+        return f'"{unknown}" is no source of the recipe: {suggestion(unknown, names)}'
+    empty = next((name for name, licence in told.items() if not licence.strip()), None)
+    return None if empty is None else f"{empty} has none: write it as the Hub spells it, for example cc-by-sa-4.0."
