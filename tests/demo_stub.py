@@ -29,7 +29,7 @@ class WordLibrary:
         self.closed = False
 
     def add_file(self, path: Path, name: str) -> Added:
-        settings = DocumentsSettings(kind="documents", path=str(path.parent))
+        settings = DocumentsSettings(kind="documents", path=str(path.parent), min_words=0)
         document = read_document(path, name, settings)
         chunks, _ = chunk_document(document, settings, frozenset())
         self.passages.pop(name, None)
@@ -62,10 +62,11 @@ class Quoting:
 
         Args:
             says: written as it is instead.
-            together: no answer ends before so many are under way.
+            together: no answer ends before so many have been under way at once.
         """
-        self._says = says
-        self._meet = threading.Barrier(together) if together > 1 else None
+        self._says, self._together = says, together
+        self._under_way, self.most = 0, 0
+        self._changed = threading.Condition()
 
     def answer(self, question: str, passages: Sequence[Any]) -> Answer:
         return next(piece for piece in self.stream(question, passages) if isinstance(piece, Answer))
@@ -75,9 +76,13 @@ class Quoting:
 
     def stream(self, question: str, passages: Sequence[Any]) -> Iterator[str | Answer]:
         output = self._says or written(question, passages)
-        yield from re.findall(r"\S+\s*", output)
-        if self._meet is not None:
-            self._meet.wait(timeout=30)
+        self._count(1)
+        try:
+            yield from re.findall(r"\S+\s*", output)
+            with self._changed:
+                assert self._changed.wait_for(lambda: self.most >= self._together, timeout=30)
+        finally:
+            self._count(-1)
         parsed = parse_output(output, self.settings)
         yield Answer(
             answer=parsed.answer,
@@ -91,6 +96,32 @@ class Quoting:
             output_tokens=None,
             seconds=0.5,
         )
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._under_way += change
+            self.most = max(self.most, self._under_way)
+            self._changed.notify_all()
+
+
+class Failing:
+    """Fails in the middle of an answer."""
+
+    settings = PromptSettings()
+    prompt_hash = "stub"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def answer(self, question: str, passages: Sequence[Any]) -> Answer:
+        raise self._error
+
+    def answers(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> list[Answer]:
+        raise self._error
+
+    def stream(self, question: str, passages: Sequence[Any]) -> Iterator[str | Answer]:
+        yield "It is "
+        raise self._error
 
 
 def written(question: str, passages: Sequence[Any]) -> str:

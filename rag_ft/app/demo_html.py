@@ -18,6 +18,7 @@ from rag_ft.app.demo_words import WORDS, PageLanguage, counted, say
 from rag_ft.app.highlight import marked, stands
 from rag_ft.prompting.parse import MARK, Quote, cited_numbers
 
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002])\s+")
 TEMPLATES = Path(__file__).parent / "templates"
 _LIVE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
 """Signs with which Gradio's own templates, filled in with our HTML, would begin something."""
@@ -63,10 +64,12 @@ def passages_html(turn: Turn, language: PageLanguage) -> str:
     """Return the passages of a turn, the quotes marked in them; where nobody quotes, the answers."""
     answers = [said.answer for said in turn.said.values() if said.answer is not None]
     quoting = any(answer.citations for answer in answers)
+    shown = [_passage(number, one, turn, language) for number, one in enumerate(turn.found, start=1)]
+    legend = WORDS[language]["legend_quotes" if quoting else "legend_answer"]
     values: dict[str, Any] = {
-        "passages": [_passage(number, one, turn, language) for number, one in enumerate(turn.found, start=1)],
+        "passages": shown,
         "head": say(language, "passages_shown", passages=counted(language, len(turn.found))),
-        "legend": "" if not answers else WORDS[language]["legend_quotes" if quoting else "legend_answer"],
+        "legend": legend if any(one.quoted for one in shown) else "",
     }
     return _html("passages.html.j2", language, **values) if turn.found else ""
 
@@ -185,11 +188,13 @@ def _quotes(turn: Turn) -> Iterator[Quote]:
 
 
 def _answers(turn: Turn) -> Iterator[str]:
-    """Yield the answers to look for in passages: without marks, and long enough not to stand in any text."""
+    """Yield what to look for of answers in passages: each as a whole and by sentences, without marks.
+
+    A single letter or sign stands in any text, so it is not looked for.
+    """
     for said in turn.said.values():
-        text = re.sub(r"\s+", " ", MARK.sub("", said.answer.answer or "")).strip() if said.answer else ""
-        if len(text) > 1:
-            yield text
+        text = MARK.sub("", said.answer.answer or "").strip() if said.answer else ""
+        yield from (part for part in (text, *_SENTENCE_END.split(text)) if len(part.strip()) > 1)
 
 
 def _verdicts(number: int, turn: Turn, language: PageLanguage) -> Iterator[tuple[bool, str, str]]:

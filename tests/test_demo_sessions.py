@@ -1,0 +1,265 @@
+"""Visitors of the demo: what one adds and asks is within nobody else's reach, and goes when the visitor does."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from demo_stub import Failing, Quoting, WordLibrary
+
+from data_builders.errors import RagFtError
+from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
+from rag_ft.app.demo_sessions import GRACE, IDLE, MOST_TURNS, Sessions
+from rag_ft.app.demo_talk import at_once, told
+from rag_ft.app.demo_uploads import MOST_FILES, add_files
+from rag_ft.app.demo_words import say
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Opened(list):
+    """Makes libraries and keeps them for a look."""
+
+    def __call__(self):
+        self.append(WordLibrary())
+        return self[-1]
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def opened():
+    return Opened()
+
+
+@pytest.fixture
+def sessions(clock, opened):
+    return Sessions(opened, clock=clock, most=3)
+
+
+def files(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text)
+    return [folder / f"{name}.txt" for name in texts]
+
+
+def add(sessions, key, paths, megabytes=20):
+    return [line.text for line in add_files(sessions, sessions.of(key), paths, megabytes) if not line.passing]
+
+
+def ask(desk, key, question, options=None):
+    return list(desk.ask(desk.sessions.of(key), question, options or Options()))
+
+
+class TestSessions:
+    def test_documents_of_one_session_are_not_found_in_another(self, sessions, tmp_path):
+        add(sessions, "ada", files(tmp_path, secret="The key of the cellar is blue."))
+        add(sessions, "bo", files(tmp_path, other="Tea is hot."))
+        assert [one.file for one in sessions.search(sessions.of("ada"), "key of the cellar", 5)] == ["secret.txt"]
+        assert [one.file for one in sessions.search(sessions.of("bo"), "key of the cellar", 5)] == ["other.txt"]
+        assert sessions.of("bo").documents.keys() == {"other.txt"}
+
+    def test_shared_documents_are_found_by_everyone_and_the_best_of_both_come_first(self, opened, tmp_path):
+        shared = WordLibrary()
+        (path,) = files(tmp_path, shared="The mill stands by the river.")
+        shared.add_file(path, "shared.txt")
+        sessions = Sessions(opened, shared=shared)
+        add(sessions, "ada", files(tmp_path, own="The mill stands empty since the river was moved by hand."))
+        found = sessions.search(sessions.of("ada"), "the mill by the river is empty", 2)
+        assert [one.file for one in found] == ["own.txt", "shared.txt"]
+        assert [one.file for one in sessions.search(sessions.of("bo"), "the mill", 2)] == ["shared.txt"]
+        assert sessions.has_documents(sessions.of("bo"))
+
+    def test_session_that_asks_nothing_is_deleted_and_one_that_does_is_kept(self, sessions, clock, opened, tmp_path):
+        add(sessions, "idle", files(tmp_path, a="One."))
+        add(sessions, "busy", files(tmp_path, b="Two."))
+        clock.now = IDLE - 1
+        sessions.of("busy")
+        clock.now = IDLE
+        sessions.sweep()
+        assert [one.closed for one in opened] == [True, False]
+        assert sessions.of("busy").documents
+        assert not sessions.of("idle").documents
+
+    def test_session_whose_page_was_closed_goes_after_the_grace_unless_it_comes_back(self, sessions, clock):
+        back, gone = sessions.of("back"), sessions.of("gone")
+        sessions.leave("back")
+        sessions.leave("gone")
+        sessions.leave("nobody")
+        clock.now = GRACE - 1
+        assert sessions.of("back") is back
+        clock.now = GRACE
+        assert sessions.of("back") is back
+        assert sessions.of("gone") is not gone
+
+    def test_there_is_a_limit_to_sessions_and_room_again_when_one_goes(self, sessions):
+        for key in "abc":
+            sessions.of(key)
+        with pytest.raises(RagFtError, match="too_many_sessions"):
+            sessions.of("d")
+        sessions.drop("a")
+        assert sessions.of("d") is not None
+
+    def test_closing_deletes_everything(self, sessions, opened, tmp_path):
+        add(sessions, "ada", files(tmp_path, a="One."))
+        session = sessions.of("ada")
+        sessions.close()
+        assert opened[0].closed
+        assert not session.documents
+        assert len(sessions) == 0
+
+
+class TestUploads:
+    def test_every_file_gets_a_sentence_and_a_bad_one_stops_no_other(self, sessions, tmp_path):
+        (tmp_path / "empty.pdf").write_bytes(b"")
+        (tmp_path / "letter.docx").write_bytes(b"PK")
+        (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 and no more")
+        (tmp_path / "large.txt").write_bytes(b"x" * (2**20 + 1))
+        good = files(tmp_path, good="It is good.")
+        names = ["empty.pdf", "letter.docx", "broken.pdf", "large.txt"]
+        told_of = add(sessions, "ada", [*(tmp_path / name for name in names), *good], megabytes=1)
+        assert told_of[0] == say("en", "empty_file", name="empty.pdf")
+        assert told_of[1].startswith("letter.docx is of a kind that is not read. Add .txt")
+        assert told_of[2].startswith("broken.pdf: ")
+        assert told_of[3] == say("en", "too_large", name="large.txt", megabytes=1)
+        assert told_of[4] == "good.txt: 1 passage."
+        assert str(tmp_path) not in "".join(told_of)
+        assert sessions.of("ada").documents == {"good.txt": 1}
+
+    def test_file_of_the_same_name_takes_the_place_of_the_first(self, sessions, tmp_path):
+        add(sessions, "ada", files(tmp_path, a="The first text.", b="Another."))
+        add(sessions, "ada", files(tmp_path, a="The second text."))
+        session = sessions.of("ada")
+        assert session.documents == {"a.txt": 1, "b.txt": 1}
+        assert [one.passage.text for one in sessions.search(session, "second text", 1)] == ["The second text."]
+
+    def test_a_session_holds_so_many_documents_and_no_more(self, sessions, tmp_path):
+        names = {f"n{number}": f"Number {number}." for number in range(MOST_FILES + 1)}
+        told_of = add(sessions, "ada", files(tmp_path, **names))
+        assert told_of[-1] == say("en", "too_many_files", name=f"n{MOST_FILES}.txt", most=MOST_FILES)
+        assert len(sessions.of("ada").documents) == MOST_FILES
+
+    def test_whatever_a_reader_raises_is_a_sentence_without_a_path(self, clock, tmp_path, caplog):
+        class Bad(WordLibrary):
+            def add_file(self, path, name):
+                raise error
+
+        sessions = Sessions(Bad)
+        paths = files(tmp_path, a="One.")
+        error = ValueError(f"cannot read {paths[0]}")
+        assert add(sessions, "ada", paths) == [say("en", "failed_file", name="a.txt")]
+        assert "cannot read" in caplog.text
+        error = RagFtError(f"the library cannot be kept in {tmp_path}: no room")
+        (line,) = add(sessions, "ada", paths)
+        assert line == "a.txt: the library cannot be kept in ...: no room"
+
+
+class TestAsking:
+    @pytest.fixture
+    def desk(self, sessions, tmp_path):
+        add(sessions, "ada", files(tmp_path, a="The pump is green. It is old.", b="Tea is hot."))
+        return Desk(sessions, Quoting(), Quoting(says="Answer: red"))
+
+    def test_turn_grows_and_ends_with_an_answer_that_quotes(self, desk):
+        turns = ask(desk, "ada", "What colour is the pump?")
+        assert not turns[0].done
+        assert turns[-1].done
+        assert turns[-1].said["tuned"].answer.citations[0].quote == "The pump is green."
+        assert turns[-1].said.keys() == {"tuned"}
+        assert desk.sessions.of("ada").current == turns[-1]
+
+    def test_base_answers_beside_the_tuned_one_where_that_is_wanted(self, desk):
+        said = ask(desk, "ada", "What colour is the pump?", Options(compare=True))[-1].said
+        assert [one.answer.answer for one in said.values()] == ["The pump is green. [1]", "red"]
+
+    @pytest.mark.parametrize(
+        ("question", "problem"),
+        [(" \n ", "empty_question"), ("x" * (MOST_CHARACTERS + 1), "long_question")],
+    )
+    def test_question_that_cannot_be_asked_is_refused_by_the_key_of_a_sentence(self, desk, question, problem):
+        with pytest.raises(RagFtError, match=f"^{problem}$"):
+            ask(desk, "ada", question)
+        with pytest.raises(RagFtError, match="nothing_to_ask"):
+            ask(desk, "bo", "Why?")
+
+    def test_earlier_turns_are_kept_up_to_a_limit_and_are_the_sessions_own(self, desk):
+        for number in range(MOST_TURNS + 2):
+            ask(desk, "ada", f"Question {number}?")
+        session = desk.sessions.of("ada")
+        assert [session.turns[0].question, session.turns[-1].question] == ["Question 1?", f"Question {MOST_TURNS}?"]
+        assert desk.sessions.of("bo").turns == []
+
+    @pytest.mark.parametrize(
+        ("error", "problem"),
+        [
+            (RagFtError("the server at http://127.0.0.1:9/v1 refuses"), "the server at http://127.0.0.1:9/v1 refuses"),
+            (ValueError("/secret/place is bad"), "failed"),
+        ],
+    )
+    def test_failure_of_one_generator_is_told_and_the_other_still_answers(self, desk, error, problem, caplog):
+        broken = Desk(desk.sessions, Failing(error), Quoting())
+        said = ask(broken, "ada", "What colour is the pump?", Options(compare=True))[-1].said
+        assert said["tuned"].problem == problem
+        assert said["tuned"].written == "It is "
+        assert said["base"].answer.answer == "The pump is green. [1]"
+        assert ("Traceback" in caplog.text) == (problem == "failed")
+
+    def test_leaving_early_stops_the_generator_and_keeps_what_it_wrote_as_stopped(self, desk):
+        closed = threading.Event()
+
+        class Endless(Quoting):
+            def stream(self, question, passages):
+                try:
+                    while True:
+                        yield "more "
+                finally:
+                    closed.set()
+
+        endless = Desk(desk.sessions, Endless())
+        turns = endless.ask(endless.sessions.of("ada"), "Why?", Options())
+        next(turns), next(turns)
+        turns.close()
+        assert closed.wait(timeout=10)
+        ask(desk, "ada", "What colour is the pump?")
+        before = desk.sessions.of("ada").turns[-1].said["tuned"]
+        assert before.problem == "stopped"
+        assert before.written.startswith("more ")
+
+
+class TestStreams:
+    def test_pieces_of_each_stream_keep_their_order_and_an_error_ends_its_own_only(self):
+        def failing():
+            yield 1
+            raise ValueError("no")
+
+        got = list(at_once({"a": lambda: iter(range(200)), "b": failing}))
+        assert [piece for name, piece in got if name == "a"] == list(range(200))
+        first, error = (piece for name, piece in got if name == "b")
+        assert first == 1
+        assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ("no such file: /home/ada/notes/a.txt.", "no such file: ..."),
+        ("cannot read '/srv/x/y': gone", "cannot read '...': gone"),
+        (r"cannot read C:\Users\ada\a.txt, sorry", "cannot read ..., sorry"),
+        ("see ~/x/y now", "see ... now"),
+        ("the server http://127.0.0.1:8000/v1/chat says no", "the server http://127.0.0.1:8000/v1/chat says no"),
+        ("24 km/h and/or 3/4 of it", "24 km/h and/or 3/4 of it"),
+    ],
+)
+def test_paths_of_this_machine_are_taken_out_of_what_is_told(message, wanted):
+    assert told(RagFtError(message)) == wanted
+
+
+def test_paths_are_those_of_this_machine_too(tmp_path):
+    assert str(tmp_path) not in told(RagFtError(f"in {tmp_path} and {Path.cwd()}"))
