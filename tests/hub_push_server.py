@@ -84,6 +84,35 @@ class Hub:
         return self.repos[kind, name].branches[branch][1:]
 
 
+@contextmanager
+def used_by_client(hub: Hub, patch: Any) -> Iterator[Hub]:
+    """Serve a Hub that huggingface_hub in this process takes for the only one, over LFS, with a token for it.
+
+    Args:
+        hub: what to serve.
+        patch: pytest's monkeypatch.
+    """
+    from huggingface_hub import constants
+
+    with serving(hub):
+        patch.setattr(constants, "ENDPOINT", hub.url)
+        patch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"})
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # LFS over HTTP, which a small server can speak
+        patch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
+def failing(times: dict[str, list[Any]]) -> Callable[[str, str, int], Any]:
+    """Return the faults of each request whose method and path hold the key, in the order it is asked."""
+
+    def fault(method: str, path: str, tries: int) -> Any:
+        planned = next((faults for key, faults in times.items() if key in f"{method} {path}"), [])
+        return planned[tries] if tries < len(planned) else None
+
+    return fault
+
+
 class Quiet(ThreadingHTTPServer):
     daemon_threads = True
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hub_push_server import TOKEN, Hub, repository, serving
+from hub_push_server import TOKEN, Hub, failing, repository, used_by_client
 from tiny_model import copied_run
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -35,14 +35,7 @@ def run(recipe: Path) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    from huggingface_hub import constants
-
-    with serving(Hub()) as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        monkeypatch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"})
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # LFS over HTTP, which a small server can speak
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with used_by_client(Hub(), monkeypatch) as served:
         yield served
 
 
@@ -52,16 +45,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     monkeypatch.setattr(time, "sleep", found.append)
     return found
-
-
-def failing(times: dict[str, list[Any]]) -> Callable[[str, str, int], Any]:
-    """Return the faults of each request, whose path holds the key, in the order it is asked."""
-
-    def fault(method: str, path: str, tries: int) -> Any:
-        planned = next((faults for key, faults in times.items() if key in f"{method} {path}"), [])
-        return planned[tries] if tries < len(planned) else None
-
-    return fault
 
 
 class TestACommit:

@@ -130,7 +130,29 @@ def _model(recipe: Recipe, run: RunFolder, what: str, repo: str, places: Places)
 
 
 def _data(recipe: Recipe, run: RunFolder, repo: str, places: Places, private: bool) -> tuple[Gathered, list[str]]:
-    raise NotImplementedError
+    from data_builders.build import require_built
+    from rag_ft.export.card_facts import data_sources, label_writer
+    from rag_ft.export.data_card import DataFacts, check_licences, data_files, data_tables
+    from rag_ft.export.push import Records, data_notes
+    from rag_ft.facts import data_facts, environment_facts
+
+    told = recipe.model_dump(mode="json")
+    sources = data_sources(told["data"]["sources"], recipe.export)
+    check_licences(sources, private)
+    require_built(recipe.data, recipe.seed, run.data)
+    manifests = manifests_of(run)
+    facts = DataFacts(
+        name=recipe.name,
+        repo=repo,
+        sources=sources,
+        labels=label_writer(told["data"]["labels"]),
+        language=recipe.export.language,
+        counts=data_facts(run),
+        dropped={step: one["dropped"] for step, one in manifests.items() if one.get("dropped")},
+        version=environment_facts(run)["rag-ft"],
+    )
+    records = Records(told, manifests, None, places).files()
+    return data_files(data_tables(run.data, manifests), facts, records, places), data_notes(sources)
 
 
 def manifests_of(run: RunFolder) -> dict[str, dict[str, Any]]:

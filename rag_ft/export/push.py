@@ -12,7 +12,7 @@ import yaml
 
 from data_builders.errors import RagFtError
 from rag_ft.export.card import FIGURE_FILE, model_card
-from rag_ft.export.card_facts import CardFacts
+from rag_ft.export.card_facts import CardFacts, DataSource
 from rag_ft.export.push_files import (
     Gathered,
     PushFile,
@@ -115,10 +115,15 @@ def licence_notes(facts: CardFacts) -> list[str]:
         )
     if facts.licence is None:
         notes.append("the card states no licence: set export.licence")
-    unknown = [one.name for one in facts.sources if one.licence is None]
-    if unknown:
-        notes.append(f"the card states no licence of the data of {', '.join(unknown)}: set export.data_licences")
-    return notes
+    return notes + data_notes(facts.sources)
+
+
+def data_notes(sources: Sequence[DataSource]) -> list[str]:
+    """Return which sources have no licence that anybody stated."""
+    unknown = [one.name for one in sources if one.licence is None]
+    return (
+        [f"the card states no licence of the data of {', '.join(unknown)}: set export.data_licences"] if unknown else []
+    )
 
 
 def about_files(gathered: Gathered, say: Callable[[str], None]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
-from rag_ft.export.push_scan import Places, Secrets
+from rag_ft.export.push_scan import Finding, Places, Secrets
 
 LARGEST = 50 * 10**9
 """Bytes; the Hub takes no larger file (huggingface.co/docs/hub/storage-limits)."""
@@ -186,15 +186,13 @@ def refuse_secrets(files: Sequence[PushFile], secrets: Secrets, places: Places, 
         say: takes a line for each finding.
 
     Raises:
-        RagFtError: something was found; it names file and line of all, never what stands there.
+        RagFtError: something was found; it names file and place of all, never what stands there.
     """
-    found = []
-    for file in files:
-        text = _text(file)
-        findings = [] if text is None else list(secrets.found(text))
-        if text is not None and file.path not in _VOCABULARIES:
-            findings += places.found(text)
-        found += [f"{file.path}, line {finding.line}: {finding.what}" for finding in findings]
+    found = [
+        f"{file.path}, {finding.where}: {finding.what}"
+        for file in files
+        for finding in _findings(file, secrets, places)
+    ]
     if not found:
         return
     for line in found[1:]:
@@ -204,6 +202,15 @@ def refuse_secrets(files: Sequence[PushFile], secrets: Secrets, places: Places, 
         f"{found[0]}{more}: it is not sent. Take it out of the file or recipe it comes from, and where a secret was "
         "written down make a new one; then repeat the command."
     )
+
+
+def _findings(file: PushFile, secrets: Secrets, places: Places) -> Iterator[Finding]:
+    if file.path.endswith(".parquet") and isinstance(file.content, Path):
+        yield from secrets.found_in_rows(file.content)
+    if (text := _text(file)) is not None:
+        yield from secrets.found(text)
+        if file.path not in _VOCABULARIES:
+            yield from places.found(text)
 
 
 def _text(file: PushFile) -> str | None:

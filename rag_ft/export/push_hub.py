@@ -103,10 +103,7 @@ def push(target: Target, files: Sequence[PushFile], message: str, secrets: Secre
     with _told(target, secrets), _quiet(say):
         check_rights(api, target, say)
         before = _prepared(api, target, say)
-        operations = _operations(files)
-        # tries again by itself; what a push before has sent is known to the Hub
-        api.preupload_lfs_files(target.repo, operations, repo_type=target.kind, revision=target.revision)
-        commit = _committed(api, target, files, operations, message, before, say)
+        commit = _committed(api, target, files, message, before, say)
     return Pushed(str(commit.commit_url), commit.oid != before)
 
 
@@ -159,11 +156,12 @@ def _operations(files: Sequence[PushFile]) -> list[Any]:
     return [CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=file.content) for file in files]
 
 
-def _committed(
-    api: Any, target: Target, files: Sequence[PushFile], operations: list[Any], message: str, before: str | None, say: Say
-) -> Any:
-    """Commit; after a try whose answer was lost, operations made anew tell the Hub's files from ours."""
-    tries = iter([operations])
+def _committed(api: Any, target: Target, files: Sequence[PushFile], message: str, before: str | None, say: Say) -> Any:
+    """Send the large files, then commit all; after a try whose answer was lost, nothing is committed twice."""
+    operations = _operations(files)
+    # tries again by itself; what a push before has sent is known to the Hub
+    api.preupload_lfs_files(target.repo, operations, repo_type=target.kind, revision=target.revision)
+    tries = iter([operations])  # operations made anew ask the Hub again what it has
 
     def commit() -> Any:
         return api.create_commit(

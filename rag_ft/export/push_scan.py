@@ -35,11 +35,11 @@ class Finding:
     """What was found where. It never holds the secret itself.
 
     Attributes:
-        line: counted from 1.
+        where: line or row, counted from 1.
         what: what kind of thing it is.
     """
 
-    line: int
+    where: str
     what: str
 
 
@@ -59,7 +59,27 @@ class Secrets:
         """Yield the first place of each kind of secret in a text."""
         for what, pattern in self.patterns.items():
             if match := pattern.search(text):
-                yield Finding(text.count("\n", 0, match.start()) + 1, what)
+                yield Finding(_line(text, match.start()), what)
+
+    def found_in_rows(self, table: Path) -> Iterator[Finding]:
+        """Yield the first row of a Parquet file that holds a secret, for each kind."""
+        import pyarrow.parquet as parquet
+
+        first, told = 1, set[str]()
+        for batch in parquet.ParquetFile(table).iter_batches(batch_size=512):
+            together = "\n".join(text for column in batch.columns for text in _texts(column))
+            for what in {finding.what for finding in self.found(together)} - told:
+                told.add(what)
+                yield Finding(f"row {first + self._row(batch, what)}", what)
+            first += batch.num_rows
+
+    def _row(self, batch: Any, what: str) -> int:
+        """Return which row of a batch holds the secret; the first where it stands across two texts."""
+        texts = (
+            "\n".join(text for column in batch.slice(row, 1).columns for text in _texts(column))
+            for row in range(batch.num_rows)
+        )
+        return next((row for row, text in enumerate(texts) if self.patterns[what].search(text)), 0)
 
     def hidden(self, text: str) -> str:
         """Return a text, as of a server's refusal, with every secret taken out."""
@@ -108,7 +128,7 @@ class Places:
     def found(self, text: str) -> Iterator[Finding]:
         """Yield the first line that names such a folder."""
         if match := self.pattern.search(text):
-            yield Finding(text.count("\n", 0, match.start()) + 1, "the name of a folder of this machine")
+            yield Finding(_line(text, match.start()), "the name of a folder of this machine")
 
     def without(self, value: Any) -> Any:
         """Return a value as JSON has it, every local path cut down to `./` and its last part, in keys too."""
@@ -133,6 +153,23 @@ def known_places(*folders: Path) -> Places:
     usual = (Path.home(), Path.cwd(), cache_folder(), Path(tempfile.gettempdir()), *folders)
     names = {str(form) for folder in usual for form in (folder.absolute(), folder.resolve())}
     return Places(tuple(sorted((name for name in names if len(name) > 1), key=len, reverse=True)))
+
+
+def _line(text: str, position: int) -> str:
+    return f"line {text.count(chr(10), 0, position) + 1}"
+
+
+def _texts(column: Any) -> Iterator[str]:
+    """Yield every text in an Arrow column, however deep in lists and structures."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(column.type):
+        for part in column.flatten():
+            yield from _texts(part)
+    elif pa.types.is_list(column.type):
+        yield from _texts(column.flatten())
+    elif pa.types.is_string(column.type):
+        yield from (text for text in column.to_pylist() if text)
 
 
 def _is_path(text: str) -> bool:
