@@ -121,14 +121,24 @@ def _declined(answered: Answered, encoder: Encoder) -> bool:
 
 
 def _needs_all(ask: Ask, first: Answered, encoder: Encoder, system: SystemSettings) -> bool:
-    return len(ask.passages) > system.self_route.passages and _declined(first, encoder)
+    return needs_all(len(ask.passages), system.self_route.passages, declined=_declined(first, encoder))
+
+
+def needs_all(passages: int, few: int, *, declined: bool) -> bool:
+    """Tell whether a second try shows more than the first did."""
+    return passages > few and declined
 
 
 def _route(ask: Ask, first: Answered, encoder: Encoder) -> str:
-    # Closed-book there is nothing to route, and the prompt offers no declining; a failed try decided nothing.
-    if not ask.passages or first.failure is not None:
+    # A failed try decided nothing.
+    return "" if first.failure is not None else route(len(ask.passages), declined=_declined(first, encoder))
+
+
+def route(passages: int, *, declined: bool) -> str:
+    """Return how the first try decided. Closed-book there is nothing to route: that prompt offers no declining."""
+    if not passages:
         return ""
-    return "all" if _declined(first, encoder) else "few"
+    return "all" if declined else "few"
 
 
 def _joined(first: Answered, second: Answered | None, route: str) -> Answered:
