@@ -162,11 +162,13 @@ def train(folder: Path, name: str, tokens: int) -> None:
     pools = folder / "runs" / "base" / "data"
     if not (folder / "runs" / name / "data").exists():
         shutil.copytree(pools, folder / "runs" / name / "data", ignore=shutil.ignore_patterns("contexts", "labels"))
-    rag_ft("build", path)
-    a_step = of_a_step(path)
-    write_json(folder / "runs" / name / "tokens.json", a_step)
+    counted = folder / "runs" / name / "tokens.json"
+    if not counted.exists():
+        rag_ft("build", path)
+        write_json(counted, of_a_step(path))
     stages = recipe.get("training", {}).get("stages", [])
-    steps = round(tokens / a_step["tokens a step"] / max(1, len(stages)))
+    steps = round(tokens / _json(counted)["tokens a step"] / max(1, len(stages)))
+    rag_ft("build", path, f"training.max_steps={steps}")
     rag_ft("train", path, f"training.max_steps={steps}")
 
 
