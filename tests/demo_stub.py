@@ -57,14 +57,15 @@ class Quoting:
     settings = PromptSettings(style="self_reasoning")
     prompt_hash = "stub"
 
-    def __init__(self, *, says: str | None = None, together: int = 1) -> None:
+    def __init__(self, *, says: str | None = None, together: int = 1, echo: bool = False) -> None:
         """Begin.
 
         Args:
             says: written as it is instead.
+            echo: writes the question it is asked instead.
             together: no answer ends before so many have been under way at once.
         """
-        self._says, self._together = says, together
+        self._says, self._together, self._echo = says, together, echo
         self._under_way, self.most = 0, 0
         self._changed = threading.Condition()
 
@@ -75,7 +76,7 @@ class Quoting:
         return [self.answer(*one) for one in asked]
 
     def stream(self, question: str, passages: Sequence[Any]) -> Iterator[str | Answer]:
-        output = self._says or written(question, passages)
+        output = f"Answer: {question}" if self._echo else self._says or written(question, passages)
         self._count(1)
         try:
             yield from re.findall(r"\S+\s*", output)

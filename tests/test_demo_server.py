@@ -70,6 +70,22 @@ class TestPage:
             assert WORDS["en"]["relevant"] in visitor.shown["passages"]
             assert "pump is green" in visitor.shown["turn"]
 
+    def test_self_route_and_a_language_are_switches(self, visitor):
+        extra = [text_file(f"{name}.txt", f"{name} has nothing to say of it.") for name in "abcdef"]
+        visitor.upload(*extra, PUMP)
+        visitor.ask("What colour is the pump?", route=True)
+        assert WORDS["en"]["route_few"].format(few=5) in visitor.shown["turn"]
+        visitor.ask("Who sails there?", route=True)
+        assert WORDS["en"]["route_all"].format(few=5) in visitor.shown["turn"]
+        visitor.ask("What colour is the pump?")
+        assert "first 5 passages" not in visitor.shown["turn"]
+        with demo(Quoting(echo=True)) as address, Visitor(address) as other:
+            other.upload(PUMP)
+            other.ask("What colour is the pump?", language="korean")
+            assert "Write the answer in Korean." in other.shown["turn"]
+            other.ask("What colour is the pump?")
+            assert "Write the answer" not in other.shown["turn"]
+
     def test_questions_that_cannot_be_asked_get_a_sentence(self, visitor):
         visitor.ask("What colour is the pump?")
         assert WORDS["en"]["nothing_to_ask"] in visitor.shown["status"]

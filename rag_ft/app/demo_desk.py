@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from data_builders.contexts import reordered
 from data_builders.errors import RagFtError
 from rag_ft.app import Found
 from rag_ft.app.demo_sessions import Session, Sessions
 from rag_ft.app.demo_talk import Pieces, Turn, streamed, talk
+from rag_ft.app.language import AnswerLanguage, in_language
+from rag_ft.app.routing import SelfRouting
 from rag_ft.generator import Generator
 
-AnswerLanguage = Literal["as_asked", "english", "korean"]
 MOST_CHARACTERS = 2000
 """Of a question."""
-FEW = 5
-"""Passages of Self-Route's first try."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ class Desk:
     def ask(self, session: Session, question: str, options: Options) -> Iterator[Turn]:
         """Answer a question; the session's current turn is always the one that was yielded last.
 
+        It ends early where that is not so any more: somebody else has changed the session.
+
         Raises:
             RagFtError: it cannot be asked; the message is a key of the page's words.
         """
@@ -70,8 +70,11 @@ class Desk:
             raise RagFtError("nothing_found")
         # Self-Route takes the best from the front, so its passages come best first (arXiv 2407.16833, section 4)
         ordered = found if options.route else reordered(found)
+        shown = None
         for turn in talk(question, ordered, self._speakers(question, ordered, options)):
-            session.current = turn
+            if session.current is not shown:  # it was stopped, deleted, or something else was asked
+                return
+            session.current = shown = turn
             yield turn
 
     def refusal(self, session: Session, question: str) -> str:
@@ -84,9 +87,10 @@ class Desk:
 
     def _speakers(self, question: str, found: list[Found], options: Options) -> Mapping[str, Callable[[], Pieces]]:
         asked = {"tuned": self.tuned} | ({"base": self.base} if options.compare and self.base else {})
-        return {name: _speaker(generator, question, found, options) for name, generator in asked.items()}
+        return {name: streamed(_asked_by(generator, options), question, found) for name, generator in asked.items()}
 
 
-def _speaker(generator: Generator, question: str, found: list[Found], options: Options) -> Callable[[], Pieces]:
-    """Return how one generator answers."""
-    return streamed(generator, question, found)
+def _asked_by(generator: Generator, options: Options) -> Generator:
+    """Return a generator as the options want it asked."""
+    wished = in_language(generator, options.language)
+    return SelfRouting(wished) if options.route else wished

@@ -12,10 +12,10 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from rag_ft.app import Found
-from rag_ft.app.demo_desk import FEW
 from rag_ft.app.demo_talk import Said, Turn
 from rag_ft.app.demo_words import WORDS, PageLanguage, counted, say
 from rag_ft.app.highlight import marked, stands
+from rag_ft.app.routing import FEW
 from rag_ft.prompting.parse import MARK, Quote, cited_numbers
 
 _SENTENCE_END = re.compile(r"(?<=[.!?\u3002])\s+")

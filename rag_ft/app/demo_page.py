@@ -10,12 +10,14 @@ from typing import Any
 import gradio as gr
 
 from data_builders.errors import RagFtError
-from rag_ft.app.demo_desk import FEW, MOST_CHARACTERS, AnswerLanguage, Desk, Options
+from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
 from rag_ft.app.demo_html import TEMPLATES, documents_html, head_html, lines_html, passages_html, start_html, turn_html
 from rag_ft.app.demo_sessions import Session
 from rag_ft.app.demo_talk import Turn, told
 from rag_ft.app.demo_uploads import add_files
 from rag_ft.app.demo_words import LANGUAGES, WORDS, PageLanguage, preferred, say
+from rag_ft.app.language import AnswerLanguage
+from rag_ft.app.routing import FEW
 
 ASKING_AT_ONCE = 16
 """Questions under way at a time; others wait in the queue and are told so."""
@@ -112,9 +114,7 @@ def _parts(desk: Desk) -> Parts:
             made["passages"] = _html("passages")
             with gr.Column(elem_id="ask"):
                 made["status"] = _html("status", _STATUS)
-                made["question"] = gr.Textbox(
-                    elem_id="question", lines=1, max_lines=6, submit_btn="Ask", autofocus=True
-                )
+                made["question"] = gr.Textbox(elem_id="question", lines=1, max_lines=6, submit_btn="Ask")
         with gr.Column(elem_id="options"):
             with gr.Group():
                 made["compare"] = gr.Checkbox(False, elem_id="compare", visible=desk.base is not None)
