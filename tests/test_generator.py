@@ -21,6 +21,7 @@ from data_builders.records import Passage
 from data_builders.tables import read_pools
 from rag_ft import load_generator
 from rag_ft.generation import Request, choose
+from rag_ft.generation.single import pieces
 from rag_ft.generator import Answer, Generator, local
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -98,9 +99,9 @@ def test_a_batch_a_single_question_and_a_stream_answer_alike(generator: Generato
     assert all(answer.output for answer in batch)
     for (question, passages), answer in zip(asked, batch, strict=True):
         assert without_time(generator.answer(question, passages)) == without_time(answer)
-        pieces, last = streamed(generator.stream(question, passages))
+        written, last = streamed(generator.stream(question, passages))
         assert without_time(last) == without_time(answer)
-        assert "".join(pieces) == answer.output
+        assert "".join(written) == answer.output
     assert generator.answers([]) == []
 
 
@@ -168,14 +169,25 @@ def test_a_stream_that_is_left_stops_the_model_and_holds_up_nobody(generator: An
         hook.remove()
 
 
+def test_a_letter_of_several_tokens_is_shown_when_it_is_whole() -> None:
+    def decode(ids: tuple[int, ...]) -> str:
+        return bytes(ids).decode("utf-8", "replace")
+
+    for text, shown in [("한a글 ", ["한", "a", "글", " "]), ("a\nb", ["a", "\n", "b"])]:
+        assert list(pieces(iter(text.encode()), decode, [])) == shown
+    taken: list[int] = []
+    assert list(pieces(iter("a한".encode()[:-1]), decode, taken)) == ["a", "\ufffd"]  # broken off in a letter
+    assert bytes(taken) == "a한".encode()[:-1]
+
+
 def test_several_threads_get_each_their_own_answers(generator: Generator) -> None:
     asked = [(f"Who founded town {number}?", [f"Town {number} was founded by Ann{number}."]) for number in range(6)]
     wanted = [generator.answer(*one).output for one in asked]
     assert len(set(wanted)) > 1
 
     def ask(number: int) -> tuple[str, str]:
-        pieces, last = streamed(generator.stream(*asked[number]))
-        assert "".join(pieces) == last.output
+        written, last = streamed(generator.stream(*asked[number]))
+        assert "".join(written) == last.output
         return generator.answer(*asked[number]).output, last.output
 
     with ThreadPoolExecutor(6) as pool:

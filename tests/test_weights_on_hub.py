@@ -43,6 +43,9 @@ def test_a_branch_that_moves_after_training_does_not_change_what_is_evaluated(bu
         summary = json.loads((run / "training/summary.json").read_text())
         assert (summary["revision"], summary["chat_template_revision"]) == (OLD, CHAT_OLD)
         assert summary["weights_identity"] == f"org/base@{OLD}"
+        note = json.loads((run / "adapter/prompt.json").read_text())["model"]
+        assert (note["weights"], note["revision"], note["identity"]) == ("org/base", OLD, f"org/base@{OLD}")
+        assert json.loads((run / "adapter/adapter_config.json").read_text())["revision"] == OLD
         files = [line for line in hub.asked if "/resolve/" in line]
         assert files
         # PEFT asks whether there is a config.json, of no commit, and reads nothing
