@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import socket
 import struct
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -96,11 +98,18 @@ def used_by_client(hub: Hub, patch: Any) -> Iterator[Hub]:
 
     with serving(hub):
         patch.setattr(constants, "ENDPOINT", hub.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
         patch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"})
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # LFS over HTTP, which a small server can speak
         patch.setenv("HF_TOKEN", TOKEN)
         yield hub
+
+
+def environment(hub: Hub, home: Path) -> dict[str, str]:
+    """Return the environment of a process that knows no other Hub, whose cache and logins are in `home`."""
+    told = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    return {**os.environ, **told, "HF_TOKEN": TOKEN, "NO_PROXY": "*"}
 
 
 def failing(times: dict[str, list[Any]]) -> Callable[[str, str, int], Any]:
@@ -173,6 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(status, {"error": said})
         if not path.startswith("/lfs/") and self.headers["Authorization"] != f"Bearer {TOKEN}":
             return self.answer(401, {"error": f"Invalid credentials {self.headers['Authorization']}"})
+        if "/resolve/" in path:
+            return self.download(*path.strip("/").split("/resolve/"))
         status, told = self.handled(path.strip("/").split("/"), body)
         return self.broken() if fault == "lost" else self.answer(status, told)
 
@@ -202,6 +213,12 @@ class _Handler(BaseHTTPRequestHandler):
     def of_repository(self, kind: str, name: str, rest: list[str], body: bytes) -> tuple[int, Any]:
         repo = self.hub.repos.get((kind, name))
         branch = "/".join(rest[1:]) or "main"
+        if repo is not None and rest[:1] in (
+            ["revision"],
+            ["tree"],
+        ):  # a commit may stand for the branch it is the head of
+            heads = {history[-1].sha: name for name, history in repo.branches.items()}
+            branch = heads.get(branch, branch)
         if repo is None:
             return 404, {"error": "Repository not found"}
         if rest[:1] == ["branch"]:
@@ -217,6 +234,11 @@ class _Handler(BaseHTTPRequestHandler):
             where = f"{self.hub.url}/{'datasets/' if kind == 'dataset' else ''}{name}"
             return self.commit(repo, branch, where, [json.loads(line) for line in body.splitlines()])
         head = repo.branches[branch][-1]
+        if rest[:1] == ["tree"]:
+            return 200, [
+                {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for path, content in head.files.items()
+            ]
         files = [{"rfilename": path} for path in head.files]
         return 200, {"id": name, "sha": head.sha, "private": repo.private, "siblings": files}
 
@@ -262,11 +284,25 @@ class _Handler(BaseHTTPRequestHandler):
         made = repo.add(branch, files, sent, header["summary"])
         return 200, {"commitUrl": f"{where}/commit/{made.sha}", "commitOid": made.sha, "success": True}
 
-    def answer(self, status: int, told: Any) -> None:
-        data = json.dumps(told).encode()
+    def download(self, name: str, rest: str) -> None:
+        revision, _, path = rest.partition("/")
+        repo = self.hub.repos.get(("model", name))
+        commits = [commit for history in repo.branches.values() for commit in history] if repo else []
+        there = repo.branches[revision][-1:] if repo and revision in repo.branches else []
+        found = next((commit for commit in [*there, *commits] if there or commit.sha == revision), None)
+        if found is None or path not in found.files:
+            code = "RepoNotFound" if repo is None else "EntryNotFound" if found else "RevisionNotFound"
+            return self.answer(404, {}, {"X-Error-Code": code, "X-Repo-Commit": found.sha if found else ""})
+        content = found.files[path]
+        etag = hashlib.sha1(content).hexdigest()
+        return self.answer(200, content, {"X-Repo-Commit": found.sha, "ETag": f'"{etag}"'})
+
+    def answer(self, status: int, told: Any, headers: dict[str, str] | None = None) -> None:
+        data = told if isinstance(told, bytes) else json.dumps(told).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
+        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hub_push_server import TOKEN, Hub, failing, repository, used_by_client
+from hub_push_server import TOKEN, Hub, environment, failing, repository, used_by_client
 from tiny_model import copied_run
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -83,6 +83,23 @@ class TestACommit:
             )
         assert torch.equal(theirs, ours)
 
+    def test_what_was_pushed_answers_by_its_id_as_the_run_does(
+        self, hub: Hub, recipe: Path, run: Path, run_verb: Verb, tiny_weights: Path, tmp_path: Path
+    ) -> None:
+        assert run_verb("push", recipe, "--repo", "me/tiny")[0] == 0
+        script = f"""
+from rag_ft import load_generator
+for place in ("me/tiny", {str(run)!r}):
+    generator = load_generator(place, base={str(tiny_weights)!r}, max_new_tokens=12)
+    print(repr(generator.answer("When was Aldo founded?", ["Aldo was founded in 1801.", "Berin is red."]).output))
+"""
+        process = [sys.executable, "-c", script]
+        done = subprocess.run(process, env=environment(hub, tmp_path / "home"), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        theirs, ours = done.stdout.splitlines()
+        assert theirs == ours
+        assert [asked for asked in hub.asked if asked.endswith("/prompt.json")]
+
     def test_pushing_again_sends_nothing(self, hub: Hub, recipe: Path, run_verb: Verb) -> None:
         assert run_verb("push", recipe, "--repo", "me/tiny")[0] == 0
         hub.asked.clear()
@@ -117,6 +134,54 @@ class TestACommit:
         hub.repos["model", "me/shown"] = repository()
         assert "everybody can see it" in refused("push", recipe, "--repo", "me/shown", "--private")
         assert hub.commits("me/shown") == []
+
+
+class TestExports:
+    @pytest.fixture
+    def merged(self, run: Path, tiny_weights: Path) -> Path:
+        folder = run / "export/merged"
+        shutil.copytree(tiny_weights, folder)
+        (folder / "README.md").write_text("of the export")
+        return folder
+
+    def test_merged_weights_are_sent_with_a_card_of_their_own(
+        self, hub: Hub, recipe: Path, run: Path, merged: Path, run_verb: Verb
+    ) -> None:
+        code, out, err = run_verb("push", recipe, "--repo", "me/whole", "--what", "merged")
+        assert code == 0, out + err
+        files = hub.files("me/whole")
+        assert files["model.safetensors"] == (merged / "model.safetensors").read_bytes()
+        assert json.loads(files["prompt.json"])["prompt_hash"] == contract(run)["prompt_hash"]
+        card = files["README.md"].decode()
+        assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "transformers"
+        assert "with a LoRA adapter merged into its weights" in card
+        assert "AutoModelForCausalLM.from_pretrained(folder" in card
+        assert "PeftModel" not in card
+
+    def test_a_gguf_is_sent_with_its_modelfile_and_names_its_file(
+        self, hub: Hub, recipe: Path, run: Path, run_verb: Verb
+    ) -> None:
+        folder = run / "export/gguf"
+        folder.mkdir(parents=True)
+        (folder / "tiny-q8_0.gguf").write_bytes(b"GGUF" + bytes(100))
+        (folder / "Modelfile").write_text("FROM ./tiny-q8_0.gguf\n")
+        code, out, err = run_verb("push", recipe, "--repo", "me/small", "--what", "gguf")
+        assert code == 0, out + err
+        files = hub.files("me/small")
+        assert {"tiny-q8_0.gguf", "Modelfile", "prompt.json", "README.md"} <= set(files)
+        card = files["README.md"].decode()
+        assert "llama-server -m ./small/tiny-q8_0.gguf" in card
+        assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "gguf"
+
+    def test_a_file_that_only_calls_itself_gguf_is_refused(self, recipe: Path, run: Path, refused: Refused) -> None:
+        folder = run / "export/gguf"
+        folder.mkdir(parents=True)
+        (folder / "tiny.gguf").write_bytes(b"PK\x03\x04")
+        assert "is no GGUF file" in refused("push", recipe, "--repo", "me/small", "--what", "gguf", "--dry-run")
+
+
+def contract(run: Path) -> Any:
+    return json.loads((run / "adapter/prompt.json").read_text())
 
 
 class TestADryRun:
@@ -245,10 +310,10 @@ class TestABrokenConnection:
             return "reset"
 
         hub.fault = fault
-        variables = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        variables |= {"NO_PROXY": "*", "HF_HOME": str(tmp_path / "home")}
         command = [sys.executable, "-m", "rag_ft", "push", str(recipe), "--repo", "me/tiny"]
-        process.append(subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True))
+        process.append(
+            subprocess.Popen(command, env=environment(hub, tmp_path / "home"), stdout=subprocess.PIPE, text=True)
+        )
         assert process[0].wait(60) == -signal.SIGKILL
         assert hub.received
         assert hub.commits("me/tiny") == []

@@ -57,6 +57,7 @@ def write(recipe: Recipe, folder: RunFolder, command: str) -> None:
 def card_of(recipe: Recipe, folder: RunFolder, command: str) -> CardFacts:
     """Return what the card of a run says beyond its scores; `command` is what reproduces it."""
     from rag_ft.export.card_facts import card_facts
+    from rag_ft.export.vllm import vllm_refuses
     from rag_ft.facts import data_facts, environment_facts, training_facts, weights_revision
 
     facts = card_facts(
@@ -67,10 +68,14 @@ def card_of(recipe: Recipe, folder: RunFolder, command: str) -> CardFacts:
         command=command,
         revision=weights_revision(folder),
     )
-    told = _written(folder.adapter / "adapter_config.json").get("r")
+    config = _written(folder.adapter / "adapter_config.json")
     role = _written(folder.adapter / "prompt.json").get("chat")
-    rank = told if isinstance(told, int) else facts.rank
-    return replace(facts, rank=rank, system_role=not isinstance(role, dict) or role.get("system_role") is not False)
+    return replace(
+        facts,
+        rank=config["r"] if isinstance(config.get("r"), int) else facts.rank,
+        vllm_refuses=vllm_refuses(config, recipe.model) if isinstance(config.get("r"), int) else (),
+        system_role=not isinstance(role, dict) or role.get("system_role") is not False,
+    )
 
 
 def _written(path: Path) -> dict[str, Any]:

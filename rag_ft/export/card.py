@@ -122,7 +122,8 @@ def sources_table(sources: Sequence[DataSource]) -> str:
 
 def _prompt_contract(facts: CardFacts) -> str:
     lines = fact_lines({"hash": prompt_hash(facts.prompt), **facts.prompt.model_dump(mode="json")})
-    lines += "\n- Chat template: `chat_template.jinja`" + (
+    template = "inside the `.gguf` file" if facts.form == "gguf" else "`chat_template.jinja`"
+    lines += f"\n- Chat template: {template}" + (
         f", with {escape(str(dict(facts.chat_template_kwargs)))}" if facts.chat_template_kwargs else ""
     )
     if facts.chat_alone:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rag_ft.evaluation.settings import EvaluationSettings
 from rag_ft.export.settings import ExportSettings
 from rag_ft.prompting.settings import PromptSettings
 from rag_ft.recipe.licences import PACKAGED, Licence, base_licence, chosen_licence, data_licence
@@ -61,6 +62,7 @@ class CardFacts:
         form: what lies in the folder.
         files: names of the .gguf files, where those lie in it.
         rank: of the LoRA matrices.
+        vllm_refuses: why vLLM does not serve it as an adapter; empty where it does.
         system_role: the chat template has one; else the instruction begins the user's message.
         repo: id on the Hub that the card is written for; None for a folder.
         chat_alone: it was trained on chat rows only, without passages; then `data` is what it was evaluated on.
@@ -84,6 +86,7 @@ class CardFacts:
     form: Form = "adapter"
     files: Sequence[str] = ()
     rank: int = 16
+    vllm_refuses: Sequence[str] = ()
     system_role: bool = True
     repo: str | None = None
     chat_alone: bool = False
@@ -158,7 +161,9 @@ def card_facts(
         sources=data_sources(sources, export),
         labels=label_writer(recipe["data"]["labels"]),
         export=export,
-        max_new_tokens=recipe["evaluation"]["max_new_tokens"] or CardFacts.max_new_tokens,
+        max_new_tokens=EvaluationSettings(max_new_tokens=recipe["evaluation"]["max_new_tokens"]).longest_output(
+            recipe["model"]["prompt"]["style"]
+        ),
         data=data,
         training=training,
         versions=versions,

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from data_builders.records import Passage
 from rag_ft.export.card_facts import CardFacts, Form, local_name
 from rag_ft.prompting.frame import ChatFrame
 from rag_ft.prompting.render import render_prompt
-from rag_ft.report.markdown import code_block
+from rag_ft.report.markdown import code_block, escape
 
 QUESTION = "Which river runs through Odense?"
 PASSAGES = (
@@ -46,38 +48,38 @@ generator = load_generator({arguments})
 passages = [
 {passages}
 ]
-answer = generator.answer({question!r}, passages)
+answer = generator.answer({question}, passages)
 print(answer.answer, answer.citations)"""
 
 
 def _rag_ft(facts: CardFacts) -> str:
-    return _load_generator(facts, repr(_place(facts)))
+    base = f", base={_text(_base(facts))}" if facts.form == "adapter" and facts.base_model is None else ""
+    return _load_generator(facts, f"{_text(_place(facts))}{base}")
 
 
 def _rag_ft_server(facts: CardFacts) -> str:
-    return _load_generator(facts, f'{_place(facts)!r}, server="{LLAMA_CPP}", model={facts.slug!r}')
+    return _load_generator(facts, f'{_text(_place(facts))}, server="{LLAMA_CPP}", model="{facts.slug}"')
 
 
 def _load_generator(facts: CardFacts, arguments: str) -> str:
-    told = {"title": True, "text": True}
-    lines = [f"    { ({key: getattr(one, key) for key in told})!r}," for one in PASSAGES]
-    code = _RAG_FT.format(arguments=arguments, passages="\n".join(lines), question=QUESTION)
-    install = "`pip install 'rag-ft[train]'`; it writes the prompt, and reads answer, citations and abstention back:"
-    return f"### rag-ft\n\n{install}\n\n{code_block(code, 'python')}"
+    lines = [f'    {{"title": {_text(one.title)}, "text": {_text(one.text)}}},' for one in PASSAGES]
+    code = _RAG_FT.format(arguments=arguments, passages="\n".join(lines), question=_text(QUESTION))
+    about = "It writes the prompt, and reads answer, quotes and abstention back:"
+    return f"### rag-ft\n\n{about}\n\n{code_block(code, 'python')}"
 
 
 _LOAD_MODEL = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-folder = {place!r}{note}
+folder = {place}{note}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")"""
 _LOAD_ADAPTER = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base = {base!r}
-adapter = {place!r}{note}
+base = {base}
+adapter = {place}{note}
 tokenizer = AutoTokenizer.from_pretrained(adapter)  # with the chat template of training
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{revision}, dtype="auto"), adapter)"""
 _GENERATE = """\
@@ -89,12 +91,12 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def _transformers(facts: CardFacts) -> str:
-    revision = f", revision={facts.revision!r}" if facts.revision and facts.base_model else ""
+    revision = f", revision={_text(facts.revision)}" if facts.revision and facts.base_model else ""
     extra = f", **{dict(facts.chat_template_kwargs)!r}" if facts.chat_template_kwargs else ""
     note = "" if facts.repo else "  # this folder, or its id on the Hub"
     adapter = facts.form == "adapter"
     load = (_LOAD_ADAPTER if adapter else _LOAD_MODEL).format(
-        base=_base(facts), revision=revision, place=_place(facts), note=note
+        base=_text(_base(facts)), revision=revision, place=_text(_place(facts)), note=note
     )
     generate = _GENERATE.format(extra=extra, tokens=facts.max_new_tokens)
     code = "\n\n".join([load, _messages_in_python(facts), generate])
@@ -102,24 +104,34 @@ def _transformers(facts: CardFacts) -> str:
 
 
 def _messages_in_python(facts: CardFacts) -> str:
-    lines = [f'    {{"role": {one["role"]!r}, "content": {one["content"]!r}}},' for one in messages_of(facts)]
+    lines = [f'    {{"role": {_text(one["role"])}, "content": {_text(one["content"])}}},' for one in messages_of(facts)]
     return "\n".join(["messages = [", *lines, "]"])
 
 
 def _vllm(facts: CardFacts) -> str:
-    fetch, here = _fetched(facts)
-    template = f"{here}/chat_template.jinja"
-    if facts.form == "adapter":
-        rank = next((each for each in _RANKS if each >= facts.rank), _RANKS[-1])
-        revision = f" --revision {facts.revision}" if facts.revision and facts.base_model else ""
-        serve = (
-            f"vllm serve {_quoted(_base(facts))}{revision} --enable-lora --max-lora-rank {rank} \\\n"
-            f"  --lora-modules {facts.slug}={here} --chat-template {template} --port 8000"
+    if facts.form == "adapter" and facts.vllm_refuses:
+        why = escape("; ".join(facts.vllm_refuses))
+        return (
+            f"### vLLM\n\nIt does not serve this as an adapter: {why}. Merge it first: `rag-ft export RECIPE merged` "
+            "writes a folder that vLLM serves as it is."
         )
-    else:
-        serve = f"vllm serve {here} --served-model-name {facts.slug} --chat-template {template} --port 8000"
-    told = "\n".join([*fetch, serve])
+    fetch, here = _fetched(facts)
+    told = "\n".join([*fetch, _vllm_adapter(facts, here) if facts.form == "adapter" else _vllm_model(facts, here)])
     return f"### vLLM\n\n{code_block(told, 'sh')}\n\n{code_block(_client(facts, VLLM), 'python')}"
+
+
+def _vllm_adapter(facts: CardFacts, here: str) -> str:
+    rank = next((each for each in _RANKS if each >= facts.rank), _RANKS[-1])
+    revision = f" --revision {quote(facts.revision)}" if facts.revision and facts.base_model else ""
+    return (
+        f"vllm serve {quote(_base(facts))}{revision} --enable-lora --max-lora-rank {rank} \\\n"
+        f"  --lora-modules {facts.slug}={here} --chat-template {here}/chat_template.jinja --port 8000"
+    )
+
+
+def _vllm_model(facts: CardFacts, here: str) -> str:
+    template = f"{here}/chat_template.jinja"
+    return f"vllm serve {here} --served-model-name {facts.slug} --chat-template {template} --port 8000"
 
 
 _CLIENT = """\
@@ -128,7 +140,7 @@ from openai import OpenAI
 client = OpenAI(base_url="{url}", api_key="none")
 {messages}
 reply = client.chat.completions.create(
-    model={model!r}, messages=messages, max_tokens={tokens}, temperature=0{extra}
+    model={model}, messages=messages, max_tokens={tokens}, temperature=0{extra}
 )
 print(reply.choices[0].message.content)"""
 
@@ -138,39 +150,42 @@ def _client(facts: CardFacts, url: str) -> str:
     return _CLIENT.format(
         url=url,
         messages=_messages_in_python(facts),
-        model=facts.slug,
+        model=_text(facts.slug),
         tokens=facts.max_new_tokens,
         extra=f", extra_body={kwargs!r}" if facts.chat_template_kwargs else "",
     )
 
 
 def _ollama(facts: CardFacts) -> str:
-    if facts.form == "gguf":
-        fetch, here = _fetched(facts)
-        lines = [*fetch, f"cd {here}", f"ollama create {facts.slug} -f Modelfile"]
-        return f"### Ollama\n\n{code_block(chr(10).join(lines), 'sh')}\n\n{_asked_with_curl(facts, OLLAMA)}"
-    lines = [
-        "rag-ft export RECIPE gguf",
-        f"cd runs/{facts.slug}/export/gguf",
-        f"ollama create {facts.slug} -f Modelfile",
-    ]
-    text = "Ollama takes GGUF. From the run folder of this adapter, or one trained again from its recipe:"
-    return f"### Ollama\n\n{text}\n\n{code_block(chr(10).join(lines), 'sh')}\n\n{_asked_with_curl(facts, OLLAMA)}"
+    fetch, here = _fetched(facts)
+    text = ""
+    if facts.form != "gguf":
+        fetch, here = ["rag-ft export RECIPE gguf"], f"runs/{facts.slug}/export/gguf"
+        text = "Ollama takes GGUF, which rag-ft makes of the run that this was trained in:\n\n"
+    made = code_block("\n".join([*fetch, f"cd {here}", f"ollama create {facts.slug} -f Modelfile"]), "sh")
+    return f"### Ollama\n\n{text}{made}\n\n{_asked_with_curl(facts, OLLAMA)}"
 
 
 def _llama_cpp(facts: CardFacts) -> str:
     fetch, here = _fetched(facts)
     file = next(iter(facts.files), "model.gguf")
-    lines = [*fetch, f"llama-server -m {here}/{_quoted(file)} --alias {facts.slug} --jinja --port 8080"]
+    lines = [*fetch, f"llama-server -m {here}/{quote(file)} --alias {facts.slug} --jinja --port 8080"]
     return f"### llama.cpp\n\n{code_block(chr(10).join(lines), 'sh')}"
 
 
 def _asked_with_curl(facts: CardFacts, url: str) -> str:
-    body: dict[str, Any] = {"model": facts.slug, "messages": messages_of(facts)}
+    # the Modelfile's template puts the instruction where it belongs, also where the model's own has no system role
+    messages = messages_of(replace(facts, system_role=True))
+    body: dict[str, Any] = {"model": facts.slug, "messages": messages}
     body |= {"max_tokens": facts.max_new_tokens, "temperature": 0}
     told = json.dumps(body, ensure_ascii=False, indent=1)
     code = f"curl -s {url}/chat/completions -H 'Content-Type: application/json' -d @- <<'JSON'\n{told}\nJSON"
     return code_block(code, "sh")
+
+
+def _text(text: str) -> str:
+    """Return a text as Python and JSON both write it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _place(facts: CardFacts) -> str:
@@ -187,12 +202,6 @@ def _fetched(facts: CardFacts) -> tuple[list[str], str]:
         return [], "."
     name = facts.repo.partition("/")[2]
     return [f"hf download {facts.repo} --local-dir {name}"], f"./{name}"
-
-
-def _quoted(text: str) -> str:
-    from shlex import quote
-
-    return quote(text)
 
 
 _WAYS: Mapping[Form, tuple[Callable[[CardFacts], str], ...]] = {

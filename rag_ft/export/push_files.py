@@ -26,6 +26,7 @@ _TEXTS = (
     "merges.txt",
     "model.safetensors.index.json",
     "Modelfile",
+    "USE.md",
     "prompt.json",
     "special_tokens_map.json",
     "tokenizer.json",
