@@ -74,7 +74,7 @@ def theme() -> gr.themes.Base:
     """Return colours and fonts: those of the reader's own system, so that nothing is loaded from elsewhere."""
     sans = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans KR", "Malgun Gothic", "sans-serif"]
     plain = gr.themes.Base(
-        primary_hue="blue", neutral_hue="slate", font=sans, font_mono=["ui-monospace", "Consolas", "monospace"]
+        primary_hue="blue", neutral_hue="zinc", font=sans, font_mono=["ui-monospace", "Consolas", "monospace"]
     )
     quiet = {  # Gradio's own are too pale to read: 4.5 : 1 is the least (WCAG 2.2, 1.4.3)
         f"{name}{mode}": colour
