@@ -16,7 +16,12 @@ from data_builders.import_step import signatures
 from data_builders.labels.balance import advise_on_balance
 from data_builders.labels.gold import GoldAbsent, label_rows
 from data_builders.labels.prompts import read_template
-from data_builders.labels.settings import LabelsSettings, SelfSynthesisLabelsSettings, TeacherLabelsSettings
+from data_builders.labels.settings import (
+    LabelsSettings,
+    SelfSynthesisLabelsSettings,
+    TeacherLabelsSettings,
+    form_of,
+)
 from data_builders.manifest import Tally
 from data_builders.ranked import Annotations
 from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
@@ -102,7 +107,8 @@ def label_identity(settings: LabelsSettings) -> dict[str, Any]:
     plain = settings.model_dump(mode="json")
     if isinstance(settings, TeacherLabelsSettings | SelfSynthesisLabelsSettings):
         del plain["template"]
-        plain["template_sha256"] = read_template(settings.template, settings.style).sha256
+        plain["template_sha256"] = read_template(settings.template, settings.style, form_of(settings)).sha256
+        plain["form"] = form_of(settings)
         plain.pop("batch_size", None)
     if isinstance(settings, TeacherLabelsSettings):
         from data_builders.servers.job import identity_of
@@ -133,7 +139,7 @@ def label_calls(files: LabelFiles, settings: Any, gold_absent: GoldAbsent) -> It
     """Yield the first call of every label, in order, to be priced."""
     from data_builders.labels.written import first_call, is_asked
 
-    template = read_template(settings.template, settings.style)
+    template = read_template(settings.template, settings.style, form_of(settings))
     for file in files.contexts:
         for row in read_context_rows(file):
             for asked in row.questions:
@@ -171,7 +177,7 @@ def write_written_labels(
     from data_builders.labels.written import Writing, write_rows
 
     asker = _asker(files, settings, gold_absent, local, bench)
-    template, entails = read_template(settings.template, settings.style), _entails(settings)
+    template, entails = read_template(settings.template, settings.style, form_of(settings)), _entails(settings)
     with rejected_writer(bench.target, lambda: sum(_by_evidence(bench.tally.counts, "kept"))) as turned_away:
         for contexts, questions in zip(files.contexts, files.questions, strict=True):
             annotated = Annotations.read(questions).question

@@ -6,7 +6,7 @@ first call that was never answered: labels that are all on disk need no model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -126,7 +126,8 @@ class _LocalWriter:
         )
         for batch in engine.generate(groups):
             for written in batch:
-                yield named[written.key], self._reply(written, encoder)
+                call = named[written.key]
+                yield call, self._reply(call, written, encoder)
 
     def _load(self) -> tuple[Any, Encoder]:
         from rag_ft.models.load import load_model, load_tokenizer
@@ -140,11 +141,11 @@ class _LocalWriter:
             self._loaded = load_model(self.model, self.weights).eval(), encoder
         return self._loaded
 
-    def _reply(self, written: Generation, encoder: Encoder) -> Reply:
+    def _reply(self, call: Call, written: Generation, encoder: Encoder) -> Reply:
         if written.failure is not None:
             return Reply(prompt_tokens=written.prompt_tokens, seconds=written.seconds, failure=written.failure)
         return Reply(
-            text=encoder.tokenizer.decode(list(written.ids), skip_special_tokens=True),
+            text=call.begun + _continued(call.begun, written.ids, encoder),
             prompt_tokens=written.prompt_tokens,
             output_tokens=len(written.ids),
             truncated=len(written.ids) >= self.settings.max_new_tokens,
@@ -153,11 +154,20 @@ class _LocalWriter:
         )
 
 
+def _continued(begun: str, ids: Sequence[int], encoder: Encoder) -> str:
+    """Return what tokens say behind a text; alone, some tokenizers would lose the space in front of them."""
+    lead = encoder.tokenise(begun) if begun else ()
+    before, whole = (encoder.tokenizer.decode(list(one), skip_special_tokens=True) for one in (lead, (*lead, *ids)))
+    return str(whole[len(before) :])
+
+
 def _prompt(encoder: Encoder, call: Call) -> str:
-    """Return a conversation as the chat template has it; passages in it have no power over control tokens."""
+    """Return a conversation as the chat template has it, and the beginning of what follows.
+
+    Passages in it have no power over control tokens.
+    """
     messages = [{**message, "content": encoder.safe(message["content"])} for message in call.messages]
-    return str(
-        encoder.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **encoder.template_kwargs
-        )
+    prompt = encoder.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **encoder.template_kwargs
     )
+    return f"{prompt}{encoder.safe(call.begun)}"

@@ -28,11 +28,11 @@ def settings(weights: Path) -> SelfSynthesisLabelsSettings:
     return SelfSynthesisLabelsSettings.model_validate(told)
 
 
-def greedy(model: Any, messages: list[dict[str, str]]) -> str:
+def greedy(model: Any, messages: list[dict[str, str]], begun: str = "") -> str:
     """Decode as plainly as can be: one token after the other, no cache."""
     tokenizer = tiny_tokenizer()
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(text + begun, add_special_tokens=False)["input_ids"]
     written: list[int] = []
     with torch.no_grad():
         while len(written) < 16:
@@ -73,6 +73,15 @@ def test_conversations_are_answered_as_the_model_does_and_kept(
     assert {call.key: reply for call, reply in again(calls)} == first
 
 
+def test_a_reply_goes_on_from_what_it_is_begun_with(tmp_path: Path, tiny_weights: Path, tiny_llama: Any) -> None:
+    messages = [{"role": "user", "content": "When was Aldo founded?"}]
+    calls = [Call(str(number), tuple(messages), begun=begun) for number, begun in enumerate(("", "[1] yes: It"))]
+    make = local_writer(ModelSettings(weights=str(tiny_weights), dtype="float32"))
+    plain, begun = (reply.text for _, reply in make(settings(tiny_weights), tmp_path / "s.sqlite", print, None)(calls))
+    assert plain == greedy(tiny_llama, messages)
+    assert begun == "[1] yes: It" + greedy(tiny_llama, messages, "[1] yes: It")
+
+
 def test_control_tokens_in_a_passage_end_no_turn(tmp_path: Path, tiny_weights: Path, tiny_llama: Any) -> None:
     make = local_writer(ModelSettings(weights=str(tiny_weights), dtype="float32"))
     asker = make(settings(tiny_weights), tmp_path / "replies.sqlite", lambda line: None, None)
@@ -100,7 +109,9 @@ def test_what_a_small_model_cannot_write_gets_the_label_of_the_annotations(
     assert code == 0, err
     data = tmp_path / "own/data"
     rows = list(read_context_rows(data / "labels/train.parquet"))
-    assert {asked.label_source for row in rows for asked in row.questions} == {"gold"}
+    labelled = [asked for row in rows for asked in row.questions if asked.label is not None]
+    # it comes to no answer; that it calls passages irrelevant which are, nobody can hold against it
+    assert {asked.label_source for asked in labelled if asked.label and asked.label.answer is not None} == {"gold"}
     assert len(rows) == 13
     assert "13" in out
     assert replies(tmp_path) == 20

@@ -1,4 +1,4 @@
-"""Reading what a teacher wrote into a label, as tolerantly as leaves no doubt. Judges nothing of what it says.
+"""Reading what a teacher wrote as JSON into a label, as tolerantly as leaves no doubt. Judges nothing of what it says.
 
 Forgiven: thoughts in front, prose and fences around the object, trailing commas, Python's literals and quotation marks,
 numbers as strings, keys in capitals, further keys. Not forgiven: a part that is missing or cut off, a passage judged
@@ -34,7 +34,7 @@ _TOKEN = re.compile(
 _WORDS = {"True": "true", "False": "false", "None": "null", ",": ""}
 _YES = frozenset({"yes", "true", "relevant", "1"})
 _NO = frozenset({"no", "false", "irrelevant", "not relevant", "0"})
-_NOTHING = frozenset({"", "null", "none", "n/a"})
+NOTHING = frozenset({"", "null", "none", "n/a"})
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ def parse_label(output: str, style: WrittenStyle, passages: int, *, truncated: b
     """
     found = _label_object(without_thoughts(output)[:LONGEST])
     if found is None:
-        return Parsed(Label((), (), "", None), (_CUT_OFF if truncated else _NO_OBJECT,), readable=False)
+        return Parsed(Label((), (), "", None), (CUT_OFF if truncated else _NO_OBJECT,), readable=False)
     problems: list[str] = []
     relevance = tuple(sorted(_relevance(found, style, problems), key=lambda item: item.passage))
     label = Label(relevance, (), "", _answer(found, problems))
     if style == "self_reasoning":
         label = Label(relevance, tuple(_evidence(found, problems)), _analysis(found, problems), label.answer)
-        problems += _unjudged(relevance, passages)
+        problems += unjudged(relevance, passages)
     return Parsed(label, tuple(dict.fromkeys(problems)))
 
 
-_CUT_OFF = "It was cut off before its end: write it shorter."
+CUT_OFF = "It was cut off before its end: write it shorter."
 _NO_OBJECT = 'There is no complete JSON object with the keys "relevance" and "answer" in it.'
 
 
@@ -133,7 +133,8 @@ def _relevance(found: dict[str, Any], style: WrittenStyle, problems: list[str]) 
             problems.append(f'"relevance" judges passage {number} twice, and differently.')
 
 
-def _unjudged(relevance: tuple[Relevance, ...], passages: int) -> list[str]:
+def unjudged(relevance: tuple[Relevance, ...], passages: int) -> list[str]:
+    """Return what to say about passages that no judgement names."""
     judged = {item.passage + 1 for item in relevance}
     missing = [str(number) for number in range(1, passages + 1) if number not in judged]
     return [f'"relevance" has no entry for passage {", ".join(missing)}.'] if missing else []
@@ -174,7 +175,7 @@ def _answer(found: dict[str, Any], problems: list[str]) -> str | None:
         problems.append('"answer" is neither a text nor null.')
         return None
     text = "" if answer is None else _text(str(answer))
-    return None if text.lower() in _NOTHING else text
+    return None if text.lower() in NOTHING else text
 
 
 def _items(found: dict[str, Any], name: str, problems: list[str]) -> Iterator[dict[str, Any]]:

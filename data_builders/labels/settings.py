@@ -61,6 +61,9 @@ class GoldLabelsSettings(Settings):
 class _WrittenSettings(Settings):
     style: Literal["reasoning", "self_reasoning"] = "self_reasoning"
     """What is written: which passages matter and why; or a judgement of every passage, quotes and an analysis."""
+    form: Literal["auto", "json", "text"] = "auto"
+    """In which form it is asked for: JSON, or the headed lines that the student will write; `auto` takes text for
+    self-synthesis and where `endpoint.structured` is off."""
     template: str | None = None
     """A file with a prompt of your own (`rag-ft recipes copy` has ours to start from); null takes ours."""
     show_answer: bool = True
@@ -93,6 +96,17 @@ class SelfSynthesisLabelsSettings(_WrittenSettings):
     """Longest label."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Prompts per forward pass."""
+
+
+Form = Literal["json", "text"]
+
+
+def form_of(settings: TeacherLabelsSettings | SelfSynthesisLabelsSettings) -> Form:
+    """Return the form in which labels are asked for."""
+    if settings.form != "auto":
+        return settings.form
+    held = isinstance(settings, TeacherLabelsSettings) and settings.endpoint.structured != "off"
+    return "json" if held else "text"
 
 
 LabelsSettings = Annotated[

@@ -7,7 +7,7 @@ answers arrive, so that the same answers make the same file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from data_builders.entailment import Entails
@@ -16,10 +16,11 @@ from data_builders.labels.balance import count_judgements, with_all_judged
 from data_builders.labels.candidate import Candidate, Rejection
 from data_builders.labels.gates import check
 from data_builders.labels.gold import GoldAbsent, gold_label
+from data_builders.labels.headed import Shown, parse_text, repeated
 from data_builders.labels.parsing import Parsed, parse_label
-from data_builders.labels.prompts import label_messages, label_schema, repair_messages
+from data_builders.labels.prompts import label_call, repair_messages
 from data_builders.labels.quotes import verbatim
-from data_builders.labels.settings import SelfSynthesisLabelsSettings, TeacherLabelsSettings
+from data_builders.labels.settings import SelfSynthesisLabelsSettings, TeacherLabelsSettings, form_of
 from data_builders.manifest import Tally
 from data_builders.records import ContextQuestion, ContextRow, Evidence, Label, Passage, Question, check_context_row
 from data_builders.servers import Asker, Call, Reply
@@ -90,8 +91,8 @@ def is_asked(asked: ContextQuestion, gold_absent: GoldAbsent) -> bool:
 
 def first_call(row: ContextRow, asked: ContextQuestion, settings: WrittenSettings, template: Template) -> Call:
     """Return the call that asks for the label of one question of a row."""
-    messages = label_messages(template, row.passages, asked, settings.style, show_answer=settings.show_answer)
-    return Call(f"{row.id} {asked.id} 1", messages, label_schema(settings.style))
+    key, style, form = f"{row.id} {asked.id} 1", settings.style, form_of(settings)
+    return label_call(key, template, row.passages, asked, style, show_answer=settings.show_answer, form=form)
 
 
 def write_rows(rows: Iterable[ContextRow], writing: Writing, asker: Asker, tally: Tally) -> Iterator[ContextRow]:
@@ -165,7 +166,7 @@ class _Desk:
         if reply.text is None:
             return
         case.raw = restored(reply.text)
-        case.parsed = parse_label(case.raw, settings.style, len(case.passages), truncated=reply.truncated)
+        case.parsed = _read(case, call, settings, truncated=reply.truncated)
         if case.parsed.problems and len(case.replies) < settings.attempts:
             case.open = True
             self._repair(call, case, case.parsed.problems)
@@ -174,7 +175,7 @@ class _Desk:
         key = f"{call.key.rpartition(' ')[0]} {len(case.replies) + 1}"
         shown = without_thoughts(case.raw) or "(no answer)"
         self._under_way[key] = case
-        self._again.append(replace(call, key=key, messages=repair_messages(call.messages, shown, problems)))
+        self._again.append(replace(call, key=key, messages=_asked_again(call, shown, problems, self._writing)))
 
     def finished(self) -> Iterator[_Row]:
         """Yield the rows at the front of which nothing is out any more."""
@@ -182,6 +183,26 @@ class _Desk:
             row = self._open.popleft()
             self._held -= len(row.cases)
             yield row
+
+
+def _asked_again(call: Call, shown: str, problems: Sequence[str], writing: Writing) -> tuple[Mapping[str, str], ...]:
+    return repair_messages(call.messages, shown, problems, form_of(writing.settings))
+
+
+def _read(case: _Case, call: Call, settings: WrittenSettings, *, truncated: bool) -> Parsed:
+    """Read what was written, in its form; what it copied from the prompt counts as not written."""
+    shape = (case.raw, settings.style, len(case.passages))
+    if form_of(settings) == "json":
+        parsed = parse_label(*shape, truncated=truncated)
+    else:
+        parsed = parse_text(*shape, truncated=truncated, told=_told(case.asked) if settings.show_answer else None)
+    texts = (text for passage in case.passages for text in (passage.title, passage.text))
+    copied = repeated(parsed.label, restored(call.messages[0]["content"]), [*texts, case.asked.question])
+    return replace(parsed, problems=(*parsed.problems, *copied))
+
+
+def _told(asked: ContextQuestion) -> Shown:
+    return Shown(asked.answers if asked.answerable else ())
 
 
 def _settled(desk: _Desk, writing: Writing, tally: Tally) -> Iterator[ContextRow]:

@@ -15,11 +15,14 @@ class Call:
         key: the caller's name of it, unique within a job.
         messages: role and content each.
         schema: JSON schema of the answer, for servers that write to one; None takes free text.
+        begun: what the answer begins with, for writers that can go on from there; others are not shown it. It is part
+            of the reply's text.
     """
 
     key: str
     messages: tuple[Mapping[str, str], ...]
     schema: Mapping[str, Any] | None = None
+    begun: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_builders.errors import RagFtError
-from data_builders.labels.settings import GoldLabelsSettings, SelfSynthesisLabelsSettings, TeacherLabelsSettings
+from data_builders.labels.settings import (
+    GoldLabelsSettings,
+    SelfSynthesisLabelsSettings,
+    TeacherLabelsSettings,
+    form_of,
+)
 from data_builders.servers.settings import TeacherSettings
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
@@ -44,7 +49,7 @@ def label_template_can_be_filled_in(recipe: Recipe) -> str | None:
     if labels is None or labels.template is None:
         return None
     try:
-        read_template(labels.template, labels.style)
+        read_template(labels.template, labels.style, form_of(labels))
     except RagFtError as error:
         return str(error).removeprefix("data.labels.template=")
     return None

@@ -37,7 +37,7 @@ def shipped_templates() -> dict[str, Path]:
     import data_builders
 
     files = sorted(Path(data_builders.__file__).parent.glob("*/templates/*.txt"))
-    return {f"templates/{file.stem}": file for file in files if file.stem != "repair"}  # that one is no setting
+    return {f"templates/{file.stem}": file for file in files if "repair" not in file.stem}  # those are no setting
 
 
 def summary(path: Path) -> str:
