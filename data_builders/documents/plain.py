@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from data_builders.documents.parts import Block, Part, Report, Row, Table, UnreadableError, clean
 
+_CONTROLS = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")  # without escape, which starts a terminal's colours
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -30,10 +31,15 @@ def decode(data: bytes, report: Report, declared: str | None = None) -> str:
     mark = next((name for bom, name in _BOMS if data.startswith(bom)), None)
     names = [mark] if mark else ["utf-8", *([declared] if declared else []), *(["cp949"] if _is_korean(data) else [])]
     text, name = next(_decoded(data, names), (data.decode("cp1252", "replace"), "cp1252"))
-    if "\x00" in text:
+    if "\x00" in text or _is_noise(text):
         raise UnreadableError("files that are not text")
     report.counts[f"files read as {name}"] += name not in ("utf-8", "utf-8-sig")
     return clean(text)
+
+
+def _is_noise(text: str) -> bool:
+    """Tell whether more than a fiftieth of a text are controls that no text has: bytes of something else."""
+    return len(_CONTROLS.findall(text)) > max(len(text) // 50, 2)
 
 
 def _decoded(data: bytes, names: list[str]) -> Iterator[tuple[str, str]]:

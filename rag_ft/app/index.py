@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +86,23 @@ def _client(folder: Path | None) -> Any:
     settings = Settings(anonymized_telemetry=False)
     if folder is None:
         return chromadb.EphemeralClient(settings)
+    if folder.is_dir() and not _is_database(
+        folder / "chroma.sqlite3"
+    ):  # Chroma fails once for all on a folder that it cannot read
+        shutil.rmtree(folder, ignore_errors=True)  # the tables beside it have all that was in it
     try:
         return chromadb.PersistentClient(folder, settings)
-    except Exception as error:  # Chroma raises what its database and its bindings do
+    except Exception as error:  # whatever its database and its bindings raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RagFtError(
-            f"Chroma cannot open {folder}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. "
-            f"Delete {folder.parent}: the next question makes the library again."
+            f"Chroma cannot use {folder}: {reason}. Delete {folder.parent}: the next question makes the library again."
         ) from error
+
+
+def _is_database(file: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(file)) as base:
+            base.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.Error:
+        return False
+    return True

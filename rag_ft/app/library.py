@@ -120,9 +120,7 @@ class KeptLibrary:
         with self._changing:
             with self._inside:
                 gone = sorted(self._kept.files().keys() - {one.name for one in listed if not one.refusal})
-            for name in gone:
-                self.remove_file(name)
-            return self._added(listed, removed=tuple(gone))
+            return self._changed(listed, tuple(gone))
 
     def add_file(self, path: Path, name: str) -> Added:
         """Add one file under a name of its own, in the place of what has that name.
@@ -132,12 +130,12 @@ class KeptLibrary:
             name: as citations give it.
         """
         with self._changing:
-            return self._added([Listed(path, printable_name(name), kind_refusal(path))])
+            return self._changed([Listed(path, printable_name(name), kind_refusal(path))])
 
     def remove_file(self, name: str) -> None:
         """Take a file and its passages out; a name that is not there is no error."""
-        with self._changing, self._change():
-            self._index.delete(self._kept.remove(name))
+        with self._changing:
+            self._changed([], (name,))
 
     def search(self, question: str, k: int) -> list[Found]:
         """Return the best `k` passages, best first."""
@@ -182,34 +180,45 @@ class KeptLibrary:
             self._kept.note({"changing": ""})
 
     @contextmanager
-    def _change(self) -> Iterator[None]:
+    def _marked(self) -> Iterator[None]:
         """Mark the index as not to be trusted while it changes; a killed process leaves the mark."""
         with self._inside:
             self._kept.note({"changing": "yes"})
-            yield
+        yield
+        with self._inside:
             self._kept.note({"changing": ""})
 
-    def _added(self, listed: Sequence[Listed], removed: tuple[str, ...] = ()) -> Added:
+    def _changed(self, listed: Sequence[Listed], gone: tuple[str, ...] = ()) -> Added:
+        """Take files out, read those that are new, and tell of all."""
         read: list[str] = []
         unchanged: list[str] = []
         refused: list[tuple[str, str]] = []
         new = self._new(listed, refused, unchanged)
-        with Progress("files", len(new), self._report) as progress, Reader(self._settings) as reader:
-            for one, key in new:
-                problems = self._take(one, key, reader)
-                refused += [(one.name, problem) for problem in problems]
-                read.append(one.name)
-                progress.advance(1)
+        if gone or new:
+            with self._marked():
+                for name in gone:
+                    with self._inside:
+                        self._index.delete(self._kept.remove(name))
+                read, problems = self._read(new)
+                refused += problems
         with self._inside:
-            there = set(self._kept.names_with_passages())
-            count = self._kept.count()
+            there, count = self._kept.names_with_passages(), self._kept.count()
         return Added(
             read=tuple(name for name in read if name in there),
             unchanged=tuple(name for name in unchanged if name in there),
-            removed=removed,
+            removed=gone,
             refused=tuple(sorted(refused)),
             passages=count,
         )
+
+    def _read(self, new: Sequence[tuple[Listed, str]]) -> tuple[list[str], list[tuple[str, str]]]:
+        """Read files, one after the other; return their names, and what is wrong with which."""
+        problems: list[tuple[str, str]] = []
+        with Progress("files", len(new), self._report) as progress, Reader(self._settings) as reader:
+            for one, key in new:
+                problems += [(one.name, problem) for problem in self._take(one, key, reader)]
+                progress.advance(1)
+        return [one.name for one, _ in new], problems
 
     def _new(
         self, listed: Sequence[Listed], refused: list[tuple[str, str]], unchanged: list[str]
@@ -237,7 +246,7 @@ class KeptLibrary:
         found = reader.read(one.path, one.name)
         vectors = self._embedder.passages([_embedded(passage.title, passage.text) for passage in found.passages])
         file = KeptFile(key, self._limits, found.problems)
-        with self._change():
+        with self._inside:
             new, gone = self._kept.replace(one.name, file, found.passages, vectors)
             self._index.add(new, vectors)
             self._index.delete(gone)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from data_builders.errors import RagFtError
@@ -14,25 +13,22 @@ from rag_ft.app.settings import LibrarySettings
 
 
 def library_settings(given: Sequence[str]) -> LibrarySettings:
-    """Return the settings that `key=value` texts ask for; values are YAML, of one key twice the last counts.
+    """Return the settings that `key=value` texts ask for; of one key twice the last counts.
 
     Raises:
         RagFtError: there is no such key, or its value does not fit; one line for each mistake.
     """
     try:
-        return LibrarySettings(**dict(map(_parsed, given)))
+        return LibrarySettings.model_validate_strings(dict(map(_parsed, given)), strict=False)
     except ValidationError as error:
         raise RagFtError("\n".join(map(_sentence, error.errors()))) from error
 
 
-def _parsed(text: str) -> tuple[str, Any]:
+def _parsed(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise RagFtError(f'"{text}" is no setting: write key=value, for example chunk_tokens=128.')
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RagFtError(f"{text}: the value is no YAML. Write key=value, for example chunk_tokens=128.") from error
+    return key.strip(), value
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

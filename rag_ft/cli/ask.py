@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -127,7 +127,8 @@ def _prompt(generator: Generator, sought: Sought) -> str:
     from rag_ft.app.words import printable
     from rag_ft.prompting.messages import message_writer
 
-    writer = getattr(generator, "encoder", None) or message_writer(generator.settings, None)
+    own = (getattr(generator, name, None) for name in ("encoder", "writer"))
+    writer: Any = next(filter(None, own), None) or message_writer(generator.settings, None)
     messages = writer.messages(sought.question, sought.passages)
     return "".join(f"--- {one['role']}\n{printable(one['content'])}\n" for one in messages) + "---"
 
