@@ -57,8 +57,8 @@ class Hub:
     """`fault` is told method, path and how often that was asked before; it names what goes wrong, or nothing.
 
     Faults: a status; `reset` (the connection breaks before an answer); `half` (it breaks in the middle of an upload);
-    `lost` (what was asked is done, but the answer does not arrive); a status with what is said to it; or a function,
-    which is called, after which all goes on.
+    `lost` (what was asked is done, but the answer does not arrive); `hang` (there is none while the Hub is up); a
+    status with what is said to it; or a function, which is called, after which all goes on.
     """
 
     fault: Callable[[str, str, int], Any] = lambda method, path, tries: None
@@ -77,6 +77,7 @@ class Hub:
     tries: Counter[str] = field(default_factory=Counter)
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def files(self, name: str, kind: str = "model", branch: str = "main") -> dict[str, bytes]:
         return self.repos[kind, name].branches[branch][-1].files
@@ -139,6 +140,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -175,7 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(length // 2)
             return self.broken()
         body = self.rfile.read(length)
-        if fault == "reset":
+        if fault == "hang":
+            self.hub.closing.wait(30)
+        if fault in ("reset", "hang"):
             return self.broken()
         if isinstance(fault, (int, tuple)):
             status, said = fault if isinstance(fault, tuple) else (fault, f"fault {fault}")

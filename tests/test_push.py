@@ -266,6 +266,19 @@ class TestABrokenConnection:
         assert pauses[:2] == [1.0, 2.0]
         assert "1 of 5" in out or "1/5" in out
 
+    @pytest.mark.parametrize("where", ["PUT /lfs/", "/commit/"])
+    def test_a_hub_that_does_not_answer_is_asked_again(
+        self, hub: Hub, recipe: Path, run_verb: Verb, pauses: list[float], monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        from rag_ft.export import push_hub
+
+        monkeypatch.setattr(push_hub, "WAITS", {"connect": 10.0, "write": 10.0, "read": 2.0})
+        hub.fault = failing({where: ["hang"]})
+        code, out, err = run_verb("push", recipe, "--repo", "me/tiny")
+        assert code == 0, out + err
+        assert len(hub.commits("me/tiny")) == 1
+        assert pauses[:1] == [1.0]
+
     def test_an_upload_that_breaks_in_the_middle_is_sent_again_whole(
         self, hub: Hub, recipe: Path, run: Path, run_verb: Verb, pauses: list[float]
     ) -> None:

@@ -21,6 +21,8 @@ from rag_ft.export.push_scan import Secrets
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 8.0)
 """Seconds before each further try of a short request."""
+WAITS = {"connect": 30.0, "write": 120.0, "read": 300.0}
+"""Seconds until a request counts as broken off: nobody there, nothing taken, nothing answered."""
 _IN_PASSING = (408, 429, 500, 502, 503, 504)
 _LOGIN = "set HF_TOKEN to one with write access (huggingface.co/settings/tokens), or log in with `hf auth login`"
 _CHATTY = ("huggingface_hub.utils._http", "huggingface_hub.hf_api")
@@ -100,7 +102,7 @@ def push(target: Target, files: Sequence[PushFile], message: str, secrets: Secre
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="rag-ft")
-    with _told(target, secrets), _quiet(say):
+    with _told(target, secrets), _quiet(say), _bounded():
         check_rights(api, target, say)
         before = _prepared(api, target, say)
         commit = _committed(api, target, files, message, before, say)
@@ -233,7 +235,7 @@ def _sentence(target: Target, error: BaseException) -> str:
     status, head = _status(inner), f"--repo {target.repo}: "
     if status in _ABOUT:
         return head + _ABOUT[status].format(login=_LOGIN, revision=target.revision)
-    if status in _IN_PASSING or isinstance(inner, httpx.TransportError):
+    if status in _IN_PASSING or isinstance(inner, (httpx.TransportError, ConnectionError, TimeoutError)):
         what = f"the Hub answers with error {status}" if status else f"the connection broke ({type(inner).__name__})"
         return f"{head}{what}, again and again. Repeat the command later: it goes on with what has not arrived yet."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -254,6 +256,25 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Give every request a time to be answered in: huggingface_hub waits for ever, also on a line that is dead."""
+    import httpx
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def bounded() -> httpx.Client:
+        client = default_client_factory()
+        client.timeout = httpx.Timeout(WAITS["read"], connect=WAITS["connect"], write=WAITS["write"])
+        return client
+
+    set_client_factory(bounded)
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
 
 
 @contextmanager
