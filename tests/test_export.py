@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hub_server import Hub, serving
 from peft import PeftModel
-from tiny_model import TEMPLATES, copied_run, leftovers, tiny_recipe, tiny_tokenizer
+from test_weights_on_hub import verb
+from tiny_model import TEMPLATES, copied_run, leftovers, tiny_recipe, tiny_tokenizer, write_weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tuned_runs import FULL, close, logits, reloaded, tuned_recipe
 
@@ -243,14 +245,30 @@ def test_base_weights_stored_in_few_bits_are_not_merged_into(
 
 
 def test_an_export_beyond_the_bound_is_deleted(recipe: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
-    told = ["model.dtype=float32", "export.tolerance=0"]
-    weights = tmp_path / "runs/tiny/adapter/adapter_model.safetensors"
-    assert weights.is_file()
-    message = refused("export", recipe, "merged", *told)
+    message = refused("export", recipe, "merged", "export.dtype=bfloat16", "export.tolerance=0")
     assert "the greatest difference of a logit is" in message
     assert "export.tolerance allows 0 %" in message
     assert "set export.tolerance=0.01" in message
     assert not (tmp_path / "runs/tiny/export/merged").exists()
+
+
+def test_the_adapter_is_merged_into_the_commit_it_was_trained_on(
+    tiny_weights: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    old, new = "a" * 40, "b" * 40
+    hub = Hub({"org/base": {old: tiny_weights, new: write_weights(tmp_path / "new", seed=1)}}, {"org/base": new})
+    recipe = copied_run(tmp_path, Path("org/base"), trained_run)
+    of_run(tmp_path, recipe)
+    run = tmp_path / "runs/tiny"
+    recorded = {"weights": "org/base", "asked_revision": None, "revision": old}
+    (run / "training/weights.json").write_text(json.dumps(recorded))
+    with serving(hub):
+        done = verb(hub, tmp_path / "home", "export", recipe, "merged")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"merged into org/base at {old}, saved as float32" in done.stdout
+    assert facts_of(run / "export/merged")["base"] == {"name": "org/base", "hub_id": "org/base", "revision": old}
+    model = AutoModelForCausalLM.from_pretrained(run / "export/merged", dtype=torch.float32)
+    close(logits(model), reloaded(run / "adapter", tiny_weights))
 
 
 def test_a_difference_is_what_it_says() -> None:

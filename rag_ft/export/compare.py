@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +90,22 @@ class Difference:
         )
 
 
-def probes(encoder: Encoder) -> list[Probe]:
-    """Return eight questions of an invented world over three passages each with answers, in the encoder's style."""
+def questions() -> list[tuple[Question, list[Passage]]]:
+    """Return eight questions of an invented world, each with three passages that hold its answer."""
     counts = QuestionCounts(train=0, validation=0, test=PROMPTS)
     world = InventedWorld(InventedWorldSettings(questions=counts, words=(40, 60)), "export", _SEED)
     passages = {passage.id: passage for passage in world.passages("test")}
-    return [_probe(encoder, question, passages) for question in world.questions("test")]
+    return [(question, _shown(question, passages)) for question in world.questions("test")]
+
+
+def _shown(question: Question, passages: Mapping[str, Passage]) -> list[Passage]:
+    others = (passage for id_, passage in passages.items() if id_ not in question.gold)
+    return list(itertools.islice(itertools.chain((passages[id_] for id_ in question.gold), others), _SHOWN))
+
+
+def probes(encoder: Encoder) -> list[Probe]:
+    """Return the eight questions with their answers as token ids, in the encoder's style."""
+    return [_probe(encoder, question, shown) for question, shown in questions()]
 
 
 def ask(model: Any, encoder: Encoder) -> Asked:
@@ -104,9 +114,7 @@ def ask(model: Any, encoder: Encoder) -> Asked:
     return Asked(asked, logits_of(model, asked))
 
 
-def _probe(encoder: Encoder, question: Question, passages: dict[str, Passage]) -> Probe:
-    others = (passage for id_, passage in passages.items() if id_ not in question.gold)
-    shown = list(itertools.islice(itertools.chain((passages[id_] for id_ in question.gold), others), _SHOWN))
+def _probe(encoder: Encoder, question: Question, shown: Sequence[Passage]) -> Probe:
     prompt = [token for ids in encoder.prompt(question.question, shown) for token in ids]
     answer = [token for span in encoder.target(_label(question, shown)) for token in span.ids]
     return Probe((*prompt, *answer), len(answer))

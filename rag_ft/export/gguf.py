@@ -60,7 +60,7 @@ def export_gguf(trained: Trained, folder: Path, report: Report) -> None:
     family_of(config)
     pieces = _tokenizer(trained).padded(config.get_text_config().vocab_size)
     report(check_room(folder, _needed(trained, kind), f"the {kind} GGUF"))
-    for line in about_merge(trained):
+    for line in about_merge(trained, kind):
         report(line)
     with written_whole(folder) as temporary:
         file = temporary / f"{trained.recipe.name}-{kind}.gguf"

@@ -35,7 +35,7 @@ def export_merged(trained: Trained, folder: Path, report: Report) -> None:
     check_mergeable(trained)
     needed = weight_count(trained) * BYTES[trained.dtype]
     report(check_room(folder, needed, "the merged model"))
-    for line in about_merge(trained):
+    for line in about_merge(trained, trained.dtype):
         report(line)
     with written_whole(folder) as temporary:
         asked, loaded = _save_merged(trained, temporary)
@@ -43,8 +43,8 @@ def export_merged(trained: Trained, folder: Path, report: Report) -> None:
         found = asked.compared(load_model(loaded.settings, in_folder(trained.weights, temporary), loaded.device).eval())
         report(f"compared with {'the run' if trained.full else 'the adapter'}: {found}")
         check_tolerance(found, trained.recipe.export.tolerance)
-        check_agreement(found, trained.recipe.export.agreement, "Set model.dtype=float32, which rounds less")
-        record(temporary, {"form": "merged", **facts(trained), "compared": found.facts()})
+        check_agreement(found, trained.recipe.export.agreement, "Set export.dtype=float32, which rounds less")
+        record(temporary, {"form": "merged", **facts(trained), "dtype": trained.dtype, "compared": found.facts()})
     report(f"merged: {folder}")
 
 
@@ -69,13 +69,13 @@ def check_mergeable(trained: Trained) -> None:
         )
 
 
-def about_merge(trained: Trained) -> list[str]:
-    """Return lines that say what is merged into what."""
+def about_merge(trained: Trained, saved_as: str) -> list[str]:
+    """Return lines that say what is merged into what, and in which type or quantisation it is saved."""
     if trained.full:
-        return ["all weights were trained: they are copied"]
+        return [f"all weights were trained: nothing is merged, they are saved as {saved_as}"]
     weights, kind = trained.weights, trained.recipe.model.quantisation.kind
     at = f" at {weights.revision}" if weights.revision else ""
-    lines = [f"merged into {shown_name(weights.reference)}{at}, in {trained.dtype}"]
+    lines = [f"merged into {shown_name(weights.reference)}{at}, saved as {saved_as}"]
     if kind != "none":
         lines.append(
             f"note: the adapter was trained on {kind} weights and is merged into the full ones, which are closer to "
@@ -178,4 +178,4 @@ def facts(trained: Trained) -> dict[str, Any]:
     """Return what an export's record says of where it came from; no path of this machine."""
     weights = trained.weights
     base = {"name": shown_name(weights.reference), "hub_id": hub_id(weights.reference), "revision": weights.revision}
-    return {"name": trained.recipe.name, "base": base, "dtype": trained.dtype}
+    return {"name": trained.recipe.name, "base": base}

@@ -14,7 +14,7 @@ Quantisation = Literal[
 
 
 class ExportSettings(Settings):
-    """What the model card says beyond what was measured."""
+    """What the model card says beyond what was measured, and how whole models are exported."""
 
     licence: str | None = None
     """Licence of the adapter, as the Hub spells it; null is that of the base model, where rag-ft knows it."""
@@ -22,6 +22,9 @@ class ExportSettings(Settings):
     """Languages of the training data, ISO 639-1."""
     data_licences: dict[str, str] = {}
     """Licences of the data, by the names in data.sources, for the cards: {korquad: cc-by-nd-2.0-kr}."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type that merged weights are saved in; auto takes `model.dtype`, and where that is auto too, the type of the base
+    weights' own files."""
     quantisation: Quantisation = "q8_0"
     """Bits of a weight in a GGUF file: whole (f32, f16, bf16), blocks of 32 (q8_0 to q4_0), or llama.cpp's k-quants,
     for which llama-cpp-python must be installed."""

