@@ -222,7 +222,7 @@ def _labels(build: _Build) -> Step:
 
     def work(bench: Bench) -> None:
         if not isinstance(settings, GoldLabelsSettings):
-            return write_written_labels(label_files(paths), settings, gold_absent, build.local, bench)
+            return write_written_labels(label_files(paths), settings, gold_absent, build.local, build.seed, bench)
         for name in REJECTED:  # of a teacher before
             (bench.target / name).unlink(missing_ok=True)
         for split in TRAINING_SPLITS:

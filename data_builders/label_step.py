@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from data_builders.entailment import Entails, load_entailment
 from data_builders.import_step import signatures
-from data_builders.labels.balance import advise_on_balance
+from data_builders.labels.balance import advise_on_balance, balanced, surplus
 from data_builders.labels.gold import GoldAbsent, label_rows
 from data_builders.labels.prompts import read_template
 from data_builders.labels.settings import (
@@ -26,7 +27,7 @@ from data_builders.manifest import Tally
 from data_builders.ranked import Annotations
 from data_builders.records import CONTEXT_SCHEMA, ContextRow, record_table
 from data_builders.servers import Asker, Call
-from data_builders.steps import Bench
+from data_builders.steps import Bench, parquet_writer
 from data_builders.tables import context_row_of, read_context_rows
 
 REJECTED = ("rejected.jsonl", "rejected.html")
@@ -162,7 +163,7 @@ def price_labels(files: LabelFiles, settings: LabelsSettings, gold_absent: GoldA
 
 
 def write_written_labels(
-    files: LabelFiles, settings: Any, gold_absent: GoldAbsent, local: LocalWriter | None, bench: Bench
+    files: LabelFiles, settings: Any, gold_absent: GoldAbsent, local: LocalWriter | None, seed: int, bench: Bench
 ) -> None:
     """Write the rows of every split with labels of a model, and what was rejected beside them.
 
@@ -183,10 +184,30 @@ def write_written_labels(
             annotated = Annotations.read(questions).question
             writing = Writing(settings, template, annotated, gold_absent, entails, turned_away)
             rows = write_rows(read_context_rows(contexts), writing, asker, bench.tally)
-            bench.write(contexts.name, CONTEXT_SCHEMA, _tables(rows))
+            _write_balanced(rows, contexts.name, settings, seed, bench)
     if cut := getattr(entails, "shortened", 0):
         bench.tally.count("premises cut to the tokens gates.support.model reads", cut)
     _sum_up(settings, bench.tally)
+
+
+def _write_balanced(rows: Iterator[ContextRow], name: str, settings: Any, seed: int, bench: Bench) -> None:
+    """Write labelled rows; where gates let through too many of one kind, some of them are left out."""
+    if settings.balance is None or settings.rejected == "gold":
+        return bench.write(name, CONTEXT_SCHEMA, _tables(rows))
+    counts, draft = bench.tally.counts, bench.parts / name
+    before = [_by_evidence(counts, what) for what in ("asked", "kept")]
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    with parquet_writer(draft, CONTEXT_SCHEMA) as writer:
+        for table in _tables(rows):
+            writer.write_table(table.cast(CONTEXT_SCHEMA))
+    asked, kept = (
+        (now[0] - then[0], now[1] - then[1])
+        for now, then in zip((_by_evidence(counts, what) for what in ("asked", "kept")), before, strict=True)
+    )
+    found = surplus(asked, kept, settings.balance)
+    read = partial(read_context_rows, draft)
+    bench.write(name, CONTEXT_SCHEMA, _tables(balanced(read, found, seed, bench.tally) if found else read()))
+    draft.unlink()
 
 
 def _asker(files: LabelFiles, settings: Any, gold_absent: GoldAbsent, local: LocalWriter | None, bench: Bench) -> Asker:
@@ -221,7 +242,7 @@ def _sum_up(settings: Any, tally: Tally) -> None:
     asked, kept = (_by_evidence(counts, name) for name in ("asked", "kept"))
     if (lost := sum(asked) - sum(kept)) > _LOST * sum(asked):
         tally.advice.append(f"{lost:,} of {sum(asked):,} labels were turned away: read rejected.html beside the rows.")
-    if settings.rejected == "drop":
+    if settings.rejected == "drop" and (settings.balance is None or not all(kept)):
         advise_on_balance(asked, kept, tally)
     if counts.get("answers cut off", 0) > _CUT_OFF * sum(asked):
         key = "labels.endpoint.max_tokens" if endpoint is not None else "labels.max_new_tokens"

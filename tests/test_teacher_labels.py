@@ -103,6 +103,28 @@ class TestBuild:
                 assert {item.passage for item in asked.label.evidence} == set(asked.gold)
         assert "20 labels by teacher" in out
 
+    def test_answers_that_gates_turn_away_take_abstentions_with_them(self, tmp_path: Path, run_verb: Verb) -> None:
+        def unlucky(prompt: str) -> dict[str, Any]:
+            found = honest(prompt)
+            wrong = found["answer"] is not None and sum(map(ord, question(prompt))) % 3 > 0
+            return {**found, "answer": "Nobody"} if wrong else found
+
+        def shares(path: Path) -> tuple[int, int]:
+            code, out, err = run_verb("build", path)
+            assert code == 0, err
+            found = [one.label.answer is None for one in labels(tmp_path).values() if one.label]
+            assert ("that would outweigh the others" in out) == ("balance: 0.0" in path.read_text())
+            return found.count(False), found.count(True)
+
+        with serving(Server(replying(unlucky))) as server:
+            mixed = {"gold_probability": 0.5}
+            answers, declined = shares(recipe(tmp_path, server, contexts=mixed, balance=None))
+            calls = len(server.bodies)
+            same, fewer = shares(recipe(tmp_path, server, contexts=mixed, balance=0.0))
+            assert len(server.bodies) == calls
+        assert same == answers
+        assert 0 < fewer < declined
+
     def test_the_manifest_says_who_wrote_what_and_no_file_holds_the_key(
         self, tmp_path: Path, teacher: Server, run_verb: Verb
     ) -> None:

@@ -72,6 +72,9 @@ class _WrittenSettings(Settings):
     """Which labels are kept."""
     rejected: Literal["drop", "gold"] = "drop"
     """What becomes of a question whose label was turned away: it is left out, or gets the label of the annotations."""
+    balance: Annotated[float, Field(ge=0, lt=1)] | None = 0.1
+    """How far the share of abstentions among the labels let through may be from that among those asked for; of the kind
+    that is too many some are left out, drawn by the seed. null leaves out none."""
     attempts: Annotated[int, Field(ge=1)] = 2
     """Tries at a label that can be read; after the first the writer is shown what was wrong."""
 
