@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from own_questions import told
 from tiny_model import copied_run, write_weights
 
@@ -295,6 +296,29 @@ def test_the_base_of_an_adapter_is_asked_from_the_same_memory(
 def test_what_names_no_generator_is_refused(given: dict[str, Any], told_so: str) -> None:
     with pytest.raises(RagFtError, match=told_so):
         load_generator(**given)
+
+
+def test_a_run_is_asked_where_its_data_and_its_gpu_are_not(
+    trained_run: Path, tmp_path: Path, generator: Generator
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(trained_run, moved, ignore=shutil.ignore_patterns("data", "checkpoints"))
+    file = moved / "recipe.resolved.yaml"
+    recipe = yaml.safe_load(file.read_text())
+    recipe["data"] = {"sources": {"mine": {"kind": "jsonl", "path": "/nobody/questions.jsonl"}}}
+    recipe["model"]["attention"] = "flash_attention_2"
+    file.write_text(yaml.safe_dump(recipe))
+    found = load_generator(moved, max_new_tokens=24)
+    assert found.answer(QUESTION, TOWN).output == generator.answer(QUESTION, TOWN).output
+    file.write_text("model: [1, 2]\n")
+    with pytest.raises(RagFtError, match=r"recipe\.resolved\.yaml is damaged"):
+        load_generator(moved)
+
+
+def test_nothing_of_a_question_is_kept(generator: Any) -> None:
+    generator.answer(QUESTION, TOWN)
+    next(generator.stream(QUESTION, TOWN))
+    assert "Aldo" not in str(generator.encoder._cache)
 
 
 def test_a_run_that_has_not_been_trained_and_a_base_for_whole_weights_are_refused(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from data_builders.errors import RagFtError
 from rag_ft.evaluation.systems import is_adapter
@@ -16,7 +19,6 @@ from rag_ft.models.tuned import adapter_config, adapter_folder, in_folder, noted
 from rag_ft.models.weights import Weights, resolve_model, resolve_weights
 from rag_ft.prompting.contract import FILE as CONTRACT_FILE
 from rag_ft.prompting.contract import PromptContract, read_contract
-from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder
 
 RECIPE_FILE = "recipe.resolved.yaml"
@@ -68,12 +70,13 @@ def find(reference: str, base: str | None = None) -> Found:
             raise RagFtError(f"{reference}: the run has no adapter yet. Train one with `rag-ft train RECIPE`.")
         reference = str(folder)
     run = RunFolder(folder.parent) if folder.name == "adapter" and (folder.parent / RECIPE_FILE).is_file() else None
+    told = None if run is None else _Told.by(run)
     with said_of("reference"):
         if is_adapter(reference):
-            return _adapter(reference, run, base)
+            return _adapter(reference, told, base)
         if base is not None:
             raise RagFtError(f"base={base}: {reference} holds no adapter to put on it. Leave base out.")
-        return _whole(reference, run)
+        return _whole(reference, told)
 
 
 @contextmanager
@@ -86,38 +89,64 @@ def said_of(name: str) -> Iterator[None]:
         raise RagFtError(told) from error
 
 
-def _recipe(run: RunFolder | None) -> Recipe | None:
-    from rag_ft.recipe.load import load_recipe
+@dataclass(frozen=True)
+class _Told:
+    """What a run's recipe says of its weights and answers. Its data may be elsewhere: nothing else of it is read."""
 
-    return None if run is None else load_recipe(run.root / RECIPE_FILE)
+    run: RunFolder
+    model: ModelSettings
+    longest: int | None
+
+    @classmethod
+    def by(cls, run: RunFolder) -> _Told:
+        """Read it.
+
+        Raises:
+            RagFtError: it is damaged, or says what this version does not know.
+        """
+        file = run.root / RECIPE_FILE
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+            model = ModelSettings.model_validate_json(json.dumps(found["model"]))
+            longest = found.get("evaluation", {}).get("max_new_tokens")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise RagFtError(
+                f"{file} is damaged or of another version of rag-ft ({str(error).splitlines()[0]}). Give a copy of the "
+                "adapter folder instead of the run."
+            ) from error
+        return cls(run, model, longest if isinstance(longest, int) else None)
 
 
-def _whole(reference: str, run: RunFolder | None) -> Found:
+def _loading(told: _Told | None, contract: PromptContract | None) -> ModelSettings:
+    """Return how weights are loaded: as the run's recipe says, else as their contract notes."""
+    if told is not None:
+        return told.model
+    return noted_settings(contract.model) if contract else ModelSettings()
+
+
+def _whole(reference: str, told: _Told | None) -> Found:
     """Find whole weights. They are not quantised again: what they were trained as is what was saved."""
-    weights, recipe = resolve_weights(reference), _recipe(run)
+    weights = resolve_weights(reference)
     contract = read_contract(contract_folder(reference, weights.revision))
-    settings = recipe.model if recipe else noted_settings(contract.model) if contract else ModelSettings()
-    settings = settings.model_copy(update={"quantisation": ModelSettings().quantisation, "chat_template": None})
-    return Found(settings, weights, None, weights, contract, recipe.evaluation.max_new_tokens if recipe else None)
+    changes = {"quantisation": ModelSettings().quantisation, "chat_template": None}
+    settings = _loading(told, contract).model_copy(update=changes)
+    return Found(settings, weights, None, weights, contract, told.longest if told else None)
 
 
-def _adapter(reference: str, run: RunFolder | None, base: str | None) -> Found:
+def _adapter(reference: str, told: _Told | None, base: str | None) -> Found:
     folder = adapter_folder(reference)
-    contract, recipe = read_contract(folder), _recipe(run)
-    settings = recipe.model if recipe else noted_settings(contract.model) if contract else ModelSettings()
-    if base is not None:
+    contract = read_contract(folder)
+    settings = _loading(told, contract)
+    if base is not None or told is not None:
         with said_of("base"):
-            weights = resolve_weights(base)
-    elif run and recipe:
-        with said_of("base"):
-            weights = resolve_model(recipe.model, run.training)
+            weights = resolve_weights(base) if base else resolve_model(settings, told.run.training if told else None)
     else:
         weights = _noted_base(folder, contract)
     own = _with_tokenizer(folder, is_on_hub=not Path(reference).expanduser().is_dir(), reference=reference)
     tokenizer = in_folder(weights, folder) if own else weights
     if own:
         settings = settings.model_copy(update={"chat_template": None})  # it was saved with the tokenizer
-    return Found(settings, weights, folder, tokenizer, contract, recipe.evaluation.max_new_tokens if recipe else None)
+    return Found(settings, weights, folder, tokenizer, contract, told.longest if told else None)
 
 
 def _noted_base(folder: Path, contract: PromptContract | None) -> Weights:

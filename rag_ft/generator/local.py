@@ -19,7 +19,7 @@ from rag_ft.generator.contracts import keep_contract, settings_of
 from rag_ft.generator.find import Found, find, said_of
 from rag_ft.generator.reading import Cost, Posed, longest_output, pose, read_answer
 from rag_ft.memory import give_back
-from rag_ft.models.load import load_model, load_tokenizer
+from rag_ft.models.load import best_device, load_model, load_tokenizer
 from rag_ft.models.positions import reach
 from rag_ft.models.tuned import load_tuned
 from rag_ft.prompting.encode import Encoder, Ids
@@ -28,6 +28,7 @@ from rag_ft.prompting.settings import PromptSettings, Style
 
 BATCH = 8
 """Questions per forward pass, as evaluation has them."""
+_ON_A_GPU = ("flash_attention_2", "flex_attention")  # a run trained there may be asked anywhere
 
 
 def load_local(
@@ -62,9 +63,12 @@ def _encoder(found: Found, settings: PromptSettings) -> Encoder:
 
 
 def _model(found: Found) -> Any:
+    settings = found.settings
+    if best_device() == "cpu" and settings.attention in _ON_A_GPU:
+        settings = settings.model_copy(update={"attention": "auto"})
     if found.adapter is not None:
-        return load_tuned(found.settings.model_copy(update={"tuning": "lora"}), found.weights, found.adapter)
-    return load_model(found.settings, found.weights).eval().requires_grad_(False)
+        return load_tuned(settings.model_copy(update={"tuning": "lora"}), found.weights, found.adapter)
+    return load_model(settings, found.weights).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -114,17 +118,24 @@ class LocalGenerator:
     def answers(self, asked: Sequence[tuple[str, Sequence[PassageLike]]]) -> list[Answer]:
         """Answer several questions in batches; what questions over the same passages have in common is read once."""
         posed = [pose(question, passages) for question, passages in asked]
-        requests = [self._request(str(index), one) for index, one in enumerate(posed)]
-        groups: dict[Any, list[Request]] = {}
+        with self.words:
+            requests = [self._request(str(index), one) for index, one in enumerate(posed)]
+            self.encoder.forget()
+        alike: dict[Any, list[Request]] = {}
         for one, request in zip(posed, requests, strict=True):
-            groups.setdefault(one.passages, []).append(request)
-        found = self._generated(list(groups.values()))
+            alike.setdefault(one.passages, []).append(request)
+        found = self._generated(
+            [group[start : start + BATCH] for group in alike.values() for start in range(0, len(group), BATCH)]
+        )
         return [self._answer(one, found[request.key]) for one, request in zip(posed, requests, strict=True)]
 
     def stream(self, question: str, passages: Sequence[PassageLike]) -> Iterator[str | Answer]:
         """Yield the output as it is written, then the answer."""
         posed = pose(question, passages)
-        return self._stream(posed, self._request("", posed))
+        with self.words:
+            request = self._request("", posed)
+            self.encoder.forget()
+        return self._stream(posed, request)
 
     def _stream(self, posed: Posed, request: Request) -> Iterator[str | Answer]:
         if not streams(self.model):
@@ -158,12 +169,10 @@ class LocalGenerator:
         return found
 
     def _request(self, key: str, posed: Posed) -> Request:
-        with self.words:
-            segments = self.encoder.prompt(posed.question, posed.passages)
-            request = Request(key, segments)
-            bounds = Reach(reach(self.model.config), self.max_new_tokens)
-            if bounds.refusal(request.length) is not None:
-                raise RagFtError(self._too_long(posed, request.length, bounds))
+        request = Request(key, self.encoder.prompt(posed.question, posed.passages))
+        bounds = Reach(reach(self.model.config), self.max_new_tokens)
+        if bounds.refusal(request.length) is not None:
+            raise RagFtError(self._too_long(posed, request.length, bounds))
         return request
 
     def _too_long(self, posed: Posed, length: int, bounds: Reach) -> str:

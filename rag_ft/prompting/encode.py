@@ -117,6 +117,10 @@ class Encoder:
             self._cache.update((key, self._behind(key[0], found)) for key, found in zip(new, ids, strict=True))
         return tuple(self._cache[key] for key in keys)
 
+    def forget(self) -> None:
+        """Let go of the texts whose ids are kept: what people ask a server is none of the next one's."""
+        self._cache.clear()
+
     def _anchor(self, before: str) -> str:
         """Return what to put ahead of a part so that its tokenizer takes it for the middle of a text.
 
