@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -142,6 +143,8 @@ class TestExports:
         folder = run / "export/merged"
         shutil.copytree(tiny_weights, folder)
         (folder / "README.md").write_text("of the export")
+        compared = {"prompts": 8, "positions": 82, "greatest": 0.0125, "span": 9.4, "same_first": 81}
+        (folder / "export.json").write_text(json.dumps({"form": "merged", "dtype": "float32", "compared": compared}))
         return folder
 
     def test_merged_weights_are_sent_with_a_card_of_their_own(
@@ -157,6 +160,16 @@ class TestExports:
         assert "with a LoRA adapter merged into its weights" in card
         assert "AutoModelForCausalLM.from_pretrained(folder" in card
         assert "PeftModel" not in card
+        assert "Saved as float32. Compared with the adapter at 82 tokens of answers to 8 prompts" in card
+        assert "at 81 of them, and the greatest difference of a logit was 0.013, of a range of 9.4." in card
+
+    def test_an_export_from_before_the_last_training_is_refused(
+        self, recipe: Path, run: Path, merged: Path, refused: Refused
+    ) -> None:
+        os.utime(merged / "export.json", (1, 1))
+        told = refused("push", recipe, "--repo", "me/whole", "--what", "merged", "--dry-run")
+        assert "before the last training" in told
+        assert "`rag-ft export RECIPE merged`" in told
 
     def test_a_gguf_is_sent_with_its_modelfile_and_names_its_file(
         self, hub: Hub, recipe: Path, run: Path, run_verb: Verb
@@ -165,6 +178,7 @@ class TestExports:
         folder.mkdir(parents=True)
         (folder / "tiny-q8_0.gguf").write_bytes(b"GGUF" + bytes(100))
         (folder / "Modelfile").write_text("FROM ./tiny-q8_0.gguf\n")
+        (folder / "export.json").write_text('{"form": "gguf"}')
         code, out, err = run_verb("push", recipe, "--repo", "me/small", "--what", "gguf")
         assert code == 0, out + err
         files = hub.files("me/small")
@@ -177,6 +191,7 @@ class TestExports:
         folder = run / "export/gguf"
         folder.mkdir(parents=True)
         (folder / "tiny.gguf").write_bytes(b"PK\x03\x04")
+        (folder / "export.json").write_text("{}")
         assert "is no GGUF file" in refused("push", recipe, "--repo", "me/small", "--what", "gguf", "--dry-run")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
@@ -119,14 +120,30 @@ def _model(recipe: Recipe, run: RunFolder, what: str, repo: str, places: Places)
     remedy = "rag-ft train RECIPE" if what == "adapter" else f"rag-ft export RECIPE {what}"
     if not folder.is_dir():
         raise RagFtError(f"{folder} does not exist, so there is nothing to push. Make it with `{remedy}`.")
+    _check_age(folder, run, remedy)
     scored = run.evaluation / "scores.json"
     scores = read_json(scored, "rag-ft evaluate RECIPE") if scored.is_file() else None
     facts = replace(card_of(recipe, run, f"rag-ft run {recipe.name}.yaml"), repo=repo)
     if what != "adapter":
-        facts = replace(facts, form="gguf" if what == "gguf" else "merged")
+        told = read_json(folder / "export.json", remedy)
+        facts = replace(facts, form="gguf" if what == "gguf" else "merged", exported=told)
     records = Records(recipe.model_dump(mode="json"), manifests_of(run), scores, places)
     gathered = model_files(folder, facts, records, remedy, run.adapter / CONTRACT_FILE)
     return gathered, licence_notes(facts)
+
+
+def _check_age(folder: Path, run: RunFolder, remedy: str) -> None:
+    """Refuse an export that is older than what was trained, so that its card would tell of other weights."""
+    from rag_ft.models.adapters import saved_weights
+
+    weights, record = saved_weights(run.adapter), folder / "export.json"
+    if folder == run.adapter or weights is None or not record.is_file():
+        return
+    if record.stat().st_mtime < weights.stat().st_mtime:
+        raise RagFtError(
+            f"{folder} is older than {run.adapter}: it was exported before the last training. Export it anew with "
+            f"`{remedy}`."
+        )
 
 
 def _data(recipe: Recipe, run: RunFolder, repo: str, places: Places, private: bool) -> tuple[Gathered, list[str]]:

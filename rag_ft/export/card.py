@@ -75,13 +75,26 @@ def with_metadata(metadata: Mapping[str, Any], body: list[str]) -> str:
 
 
 def _results(scores: Mapping[str, Any] | None, facts: CardFacts) -> str:
-    if not scores:
-        return f"This {facts.what} was not evaluated."
-    found = results_markdown(scores, FIGURE_FILE)
+    found = results_markdown(scores, FIGURE_FILE) if scores else f"This {facts.what} was not evaluated."
     if facts.form in ("adapter", "full"):
         return found
     changed = "merged into its base" + (" and quantised" if facts.form == "gguf" else "")
-    return f"Measured with the adapter on its base, before it was {changed}.\n\n{found}"
+    where = f"Measured with the adapter on its base, before it was {changed}." if scores else ""
+    return "\n\n".join(filter(None, [where, _compared(facts.exported), found]))
+
+
+def _compared(exported: Mapping[str, Any]) -> str:
+    """Say how near the export is to the adapter; nothing where nobody compared them."""
+    told, kind = exported.get("compared"), exported.get("quantisation") or exported.get("dtype")
+    saved = f"Saved as {escape(str(kind))}. " if kind else ""
+    names = ("prompts", "positions", "greatest", "span", "same_first")
+    if not isinstance(told, Mapping) or not all(isinstance(told.get(name), (int, float)) for name in names):
+        return saved
+    return (
+        f"{saved}Compared with the adapter at {told['positions']:,} tokens of answers to {told['prompts']} prompts: "
+        f"the same token was most likely at {told['same_first']:,} of them, and the greatest difference of a logit was "
+        f"{told['greatest']:.2g}, of a range of {told['span']:.3g}."
+    )
 
 
 def _introduction(facts: CardFacts) -> str:

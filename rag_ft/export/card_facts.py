@@ -61,6 +61,7 @@ class CardFacts:
         max_new_tokens: longest answer when it was evaluated.
         form: what lies in the folder.
         files: names of the .gguf files, where those lie in it.
+        exported: what export.json says of a merged model or a GGUF file: its type and how near it is to the adapter.
         rank: of the LoRA matrices.
         vllm_refuses: why vLLM does not serve it as an adapter; empty where it does.
         system_role: the chat template has one; else the instruction begins the user's message.
@@ -85,6 +86,7 @@ class CardFacts:
     max_new_tokens: int = 48
     form: Form = "adapter"
     files: Sequence[str] = ()
+    exported: Mapping[str, Any] = field(default_factory=dict)
     rank: int = 16
     vllm_refuses: Sequence[str] = ()
     system_role: bool = True

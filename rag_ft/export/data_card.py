@@ -150,7 +150,7 @@ def data_card(tables: Sequence[DataTable], facts: DataFacts, places: Places) -> 
 def data_metadata(tables: Sequence[DataTable], facts: DataFacts) -> dict[str, Any]:
     """Return the metadata block; licences of several kinds are "other", and one that nobody stated is left out."""
     licences = {one.licence for one in facts.sources}
-    configs = []
+    configs: list[dict[str, Any]] = []
     for name in dict.fromkeys(table.name for table in tables):
         files = [{"split": table.split, "path": table.file} for table in tables if table.name == name]
         configs.append({"config_name": name, "data_files": files, **({} if configs else {"default": True})})
