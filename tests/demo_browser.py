@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,12 +103,12 @@ def opened(browser: Any, url: str, **context: Any) -> Iterator[tuple[Any, Seen]]
 
 
 def upload(page: Any, *files: Any) -> None:
-    """Choose files and wait until each has its sentence."""
+    """Choose files and wait until all are read or refused."""
     page.set_input_files("#upload input[type=file]", list(map(str, files)))
     page.wait_for_function(
-        "count => document.querySelectorAll('#reading .line').length === count && "
-        "!document.querySelector('#reading').textContent.includes('...')",
-        arg=len(files),
+        "name => { const lines = [...document.querySelectorAll('#reading .line')].map((one) => one.textContent);"
+        " return lines.length && lines.at(-1).startsWith(name) && !lines.at(-1).endsWith('...'); }",
+        arg=Path(files[-1]).name,
     )
 
 

@@ -122,6 +122,8 @@ class TestTurns:
         assert "<mark>24 months</mark>" in html
         assert WORDS["en"]["legend_answer"] in html
         assert WORDS["en"]["legend_quotes"] not in html
+        assert html.count(WORDS["en"]["has_answer"]) == 1
+        assert ">quoted<" not in html
 
     def test_judgements_of_two_generators_are_told_apart(self):
         judged = (Judgement(1, True, "says it"), Judgement(2, False, "about tea"))

@@ -44,7 +44,7 @@ class _ShownPassage:
     title: str
     score: str
     text: Markup
-    quoted: bool
+    badge: str
     verdicts: tuple[tuple[bool, str, str], ...]
 
 
@@ -69,7 +69,7 @@ def passages_html(turn: Turn, language: PageLanguage) -> str:
     values: dict[str, Any] = {
         "passages": shown,
         "head": say(language, "passages_shown", passages=counted(language, len(turn.found))),
-        "legend": legend if any(one.quoted for one in shown) else "",
+        "legend": legend if any(one.badge for one in shown) else "",
     }
     return _html("passages.html.j2", language, **values) if turn.found else ""
 
@@ -171,13 +171,14 @@ def _passage(number: int, one: Found, turn: Turn, language: PageLanguage) -> _Sh
     quotes = [quote for quote in _quotes(turn) if quote.passage == number]
     wanted = [quote.quote for quote in quotes] if any(_quotes(turn)) else list(_answers(turn))
     text = marked(one.passage.text, wanted)
+    badge = "quoted" if quotes else "has_answer"
     return _ShownPassage(
         number=number,
         where=_where(one, language),
         title=one.passage.title,
         score=say(language, "similarity", score=f"{one.score:.2f}"),
         text=text,
-        quoted="<mark>" in text,
+        badge=WORDS[language][badge] if "<mark>" in text else "",
         verdicts=tuple(_verdicts(number, turn, language)),
     )
 

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence about a file; a passing one gives way to the next."""
+    """A sentence about a file; a passing one gives way to the next, since the list of documents says the same."""
 
     text: str
     passing: bool = False
@@ -38,7 +38,10 @@ def add_files(sessions: Sessions, session: Session, files: Sequence[Path], megab
     """
     for file in files:
         yield Line(say(session.language, "reading", name=file.name), passing=True)
-        yield Line(refusal(session, file, megabytes) or _added(sessions, session, file))
+        if reason := refusal(session, file, megabytes):
+            yield Line(reason)
+        else:
+            yield _added(sessions, session, file)
 
 
 def refusal(session: Session, file: Path, megabytes: int) -> str:
@@ -55,20 +58,20 @@ def refusal(session: Session, file: Path, megabytes: int) -> str:
     return ""
 
 
-def _added(sessions: Sessions, session: Session, file: Path) -> str:
+def _added(sessions: Sessions, session: Session, file: Path) -> Line:
     """Read a file into the session's library; one of the same name gives way to it."""
     try:
         added = sessions.open(session).add_file(file, file.name)
     except RagFtError as error:
-        return f"{file.name}: {told(error)}"
+        return Line(f"{file.name}: {told(error)}")
     except Exception:  # whatever a file does to its reader, the page lives on
         _LOG.exception("an uploaded file could not be read")
-        return say(session.language, "failed_file", name=file.name)
+        return Line(say(session.language, "failed_file", name=file.name))
     others = sum(count for name, count in session.documents.items() if name != file.name)
-    session.documents[file.name] = added.passages - others
+    count = session.documents[file.name] = added.passages - others
     problems = " ".join(reason for _, reason in added.refused)
-    if not session.documents[file.name]:
+    if not count:
         del session.documents[file.name]
-        return f"{file.name}: {problems}" if problems else say(session.language, "failed_file", name=file.name)
-    read = say(session.language, "read", name=file.name, passages=counted(session.language, added.passages - others))
-    return f"{read} {problems}".strip()
+        return Line(f"{file.name}: {problems}" if problems else say(session.language, "failed_file", name=file.name))
+    read = say(session.language, "read", name=file.name, passages=counted(session.language, count))
+    return Line(f"{read} {problems}".strip(), passing=not problems)
