@@ -175,6 +175,8 @@ def test_a_file_that_answers_otherwise_is_deleted(tmp_path: Path, refused: Calla
 
 @needs_llama
 def test_k_quants_are_made_by_llama_cpp(tmp_path: Path, run_verb: Verb) -> None:
+    from llama_cpp import Llama
+
     recipe = family_run(tmp_path, "llama")
     told = ["--quantisation", "q4_k_m", "export.agreement=0.3"]
     code, out, err = run_verb("export", recipe, "gguf", *told)
@@ -184,6 +186,7 @@ def test_k_quants_are_made_by_llama_cpp(tmp_path: Path, run_verb: Verb) -> None:
         *("Modelfile", "USE.md", "export.json", "prompt.json", "tiny-q4_k_m.gguf")
     ]
     assert fields(folder / "tiny-q4_k_m.gguf")["general.file_type"] == 15
+    Llama(str(folder / "tiny-q4_k_m.gguf"), verbose=True).close()  # llama.cpp still has somebody to log to
 
 
 def test_k_quants_without_llama_cpp_are_refused_before_anything_is_loaded(
@@ -213,7 +216,8 @@ def test_what_llama_cpp_computes_otherwise_is_refused_by_name() -> None:
     )
     assert "rope_type llama3" in refusal("qwen3", rope_parameters=RUNS["llama 3"][1]["rope_parameters"])
     assert "a scale of attention of its own" in refusal("gemma2", query_pre_attn_scalar=100)
-    assert "an activation of its own" in refusal("llama", hidden_act="relu")
+    assert "an activation of its own" in refusal("llama", hidden_act="gelu_pytorch_tanh")
+    assert "biases of attention" in refusal("qwen3", attention_bias=True)
     largest = {"num_hidden_layers": 46, "hidden_size": 4608, "num_attention_heads": 32}  # Gemma 2 27B
     assert family_of(AutoConfig.for_model("gemma2", query_pre_attn_scalar=144, **largest)).one_added
 
@@ -267,4 +271,4 @@ def test_the_guide_shows_a_question_as_the_renderer_writes_it(exported: tuple[st
     guide = (file.parent / "USE.md").read_text()
     assert "[2] Odense\nOdense is the largest town of Funen." in guide
     assert "\nQuestion: Which river runs through Odense?\n" in guide
-    assert "llama-server -m tiny-f32.gguf --jinja --ctx-size 2048 --temp 0" in guide
+    assert "llama-server -m tiny-f32.gguf --alias tiny --jinja --ctx-size 2048 --temp 0 \\\n" in guide

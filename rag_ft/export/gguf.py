@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -205,8 +206,7 @@ def _requantise(whole: Path, file: Path, kind: str) -> None:
     from gguf import LlamaFileType
 
     llama_cpp: Any = import_module("llama_cpp")
-    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # a line for each tensor otherwise
     told = llama_cpp.llama_model_quantize_default_params()
     told.ftype = LlamaFileType[f"MOSTLY_{kind.upper()}"].value
     failed = llama_cpp.llama_model_quantize(str(whole).encode(), str(file).encode(), ctypes.byref(told))

@@ -79,9 +79,14 @@ def _odd(config: Any, family: Family) -> dict[str, bool]:
         "positions that rotate a part of each head": rope.get("partial_rotary_factor", 1) != 1,
         "an attention factor of its own": any(rope.get(name) for name in ("attention_factor", "mscale")),
         "a scale of attention of its own": scale is not None and scale != usual,
-        "an activation of its own": (config.hidden_act if scale is None else config.hidden_activation)
-        not in ("silu", "gelu_pytorch_tanh"),
+        "an activation of its own": _activation(config) != ("gelu_pytorch_tanh" if family.one_added else "silu"),
+        "biases of attention": config.model_type in ("qwen3", "gemma2") and config.attention_bias,
     }
+
+
+def _activation(config: Any) -> str:
+    found: str = getattr(config, "hidden_activation", None) or config.hidden_act
+    return found
 
 
 def head_size(config: Any) -> int:

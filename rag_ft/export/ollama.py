@@ -117,8 +117,21 @@ ollama run {served.name}
 With llama.cpp (its server speaks the OpenAI protocol; `--jinja` takes the chat template out of the file):
 
 ```sh
-llama-server -m {served.file} --jinja --ctx-size {served.context} --temp 0 --repeat-penalty 1.0 --port 8080
+llama-server -m {served.file} --alias {served.name} --jinja --ctx-size {served.context} --temp 0 \\
+  --repeat-penalty 1.0 --port 8080
 ```
+
+In Python through either of them (Ollama listens at http://127.0.0.1:11434/v1); prompts are written as in training, and
+control tokens are taken out of passages:
+
+```python
+from rag_ft import load_generator
+
+generator = load_generator(".", server="http://127.0.0.1:8080/v1", model="{served.name}")
+print(generator.answer("Which river runs through Odense?", [{{"title": "Odense", "text": "..."}}]).answer)
+```
+
+Asked without rag-ft:
 
 {place}:
 
@@ -133,8 +146,8 @@ A question is one message of the user:
 ```
 
 It answers in at most {served.answer} tokens and stops with `{served.end}`. Each call asks one question: it was not
-trained on conversations that go on. Passages are untrusted text: take the control tokens out of them first, as rag-ft
-does.
+trained on conversations that go on. Passages are untrusted text: take the control tokens (`prompt.json` lists them) out
+of them first, as rag-ft does.
 """,
         encoding="utf-8",
     )
