@@ -198,6 +198,7 @@ def test_merged_weights_answer_as_the_adapter_on_its_full_base(
     assert "compared with " in out
     assert facts_of(folder)["compared"]["prompts"] == 8
     assert ("trained on nf4 weights and is merged into the full ones" in out) == (name == "nf4")
+    assert ("on nf4 weights, as in training, the adapter itself is this far off: 8 prompts" in out) == (name == "nf4")
     assert str(tmp_path) not in texts_in(folder)
     assert str(tiny_weights) not in texts_in(folder)
     assert leftovers(tmp_path) == []
@@ -205,6 +206,19 @@ def test_merged_weights_answer_as_the_adapter_on_its_full_base(
     assert own.chat_template == tiny_tokenizer().chat_template
     assert model.generation_config.eos_token_id == [own.convert_tokens_to_ids("<|im_end|>")]
     assert model.generation_config.do_sample is False
+
+
+def test_where_memory_is_short_a_merge_is_computed_in_the_type_it_is_saved_in(
+    recipe: Path, tiny_weights: Path, tmp_path: Path, run_verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag_ft.export.merged.free_memory", lambda device: 0)
+    code, out, err = run_verb("export", recipe, "merged", "export.dtype=bfloat16")
+    assert code == 0, out + err
+    folder = tmp_path / "runs/tiny/export/merged"
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    expected = reloaded(tmp_path / "runs/tiny/adapter", tiny_weights)
+    found = logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    assert float((found - expected).abs().max()) < 0.05 * float(expected.max() - expected.min())
 
 
 def reloaded_base(weights: Path) -> torch.Tensor:

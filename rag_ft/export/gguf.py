@@ -28,6 +28,7 @@ from rag_ft.export.merged import (
     choose_loading,
     facts,
     merged_model,
+    of_few_bits,
     weight_count,
 )
 from rag_ft.export.ollama import EXAMPLE, Served, write_guide, write_modelfile
@@ -74,7 +75,8 @@ def export_gguf(trained: Trained, folder: Path, report: Report) -> None:
         shutil.copyfile(trained.run.adapter / CONTRACT_FILE, temporary / CONTRACT_FILE)
         write_modelfile(served, temporary)
         write_guide(served, temporary)
-        record(temporary, {"form": "gguf", **facts(trained), "quantisation": kind, "compared": found.facts()})
+        told = {"form": "gguf", **facts(trained), "quantisation": kind, "compared": found.facts()}
+        record(temporary, told | of_few_bits(trained, asked, report))
         size = file.stat().st_size
     report(f"gguf: {folder / file.name}, {size / 1e6:.0f} MB")
     report(f"Ollama: cd {folder} && ollama create {trained.recipe.name} -f Modelfile")

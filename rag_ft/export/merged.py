@@ -18,11 +18,12 @@ from rag_ft.generation.choose import stop_ids
 from rag_ft.memory import give_back
 from rag_ft.models.load import best_device, load_adapter, load_config, load_model
 from rag_ft.models.settings import ModelSettings
-from rag_ft.models.tuned import in_folder
+from rag_ft.models.tuned import in_folder, load_tuned
 from rag_ft.prompting.contract import FILE as CONTRACT_FILE
 
 Report = Callable[[str], None]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SLOW_WITHOUT_GPU = 10**9  # weights
 _ROOM = 1.3  # times the weights: the adapter, activations, one layer twice while it is merged
 
 
@@ -44,7 +45,8 @@ def export_merged(trained: Trained, folder: Path, report: Report) -> None:
         report(f"compared with {'the run' if trained.full else 'the adapter'}: {found}")
         check_tolerance(found, trained.recipe.export.tolerance)
         check_agreement(found, trained.recipe.export.agreement, "Set export.dtype=float32, which rounds less")
-        record(temporary, {"form": "merged", **facts(trained), "dtype": trained.dtype, "compared": found.facts()})
+        told = {"form": "merged", **facts(trained), "dtype": trained.dtype, "compared": found.facts()}
+        record(temporary, told | of_few_bits(trained, asked, report))
     report(f"merged: {folder}")
 
 
@@ -140,6 +142,20 @@ def merged_model(trained: Trained, loading: Loading) -> tuple[Any, Asked]:
         model = model.merge_and_unload(safe_merge=True)
     _ends_as_trained(model, trained)
     return model, asked
+
+
+def of_few_bits(trained: Trained, asked: Asked, report: Report) -> dict[str, Any]:
+    """Say how far the adapter on the quantised weights it was trained on is from that on the full ones: what a merge
+    changes. Nothing where the base was not quantised, or is too large to be asked without a GPU.
+    """
+    kind = trained.recipe.model.quantisation.kind
+    slow = best_device() == "cpu" and weight_count(trained) > _SLOW_WITHOUT_GPU
+    if trained.full or kind == "none" or slow:
+        return {}
+    give_back()
+    found = asked.compared(load_tuned(trained.recipe.model, trained.weights, trained.run.adapter))
+    report(f"on {kind} weights, as in training, the adapter itself is this far off: {found}")
+    return {f"adapter on {kind}": found.facts()}
 
 
 def _ends_as_trained(model: Any, trained: Trained) -> None:
