@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -20,7 +22,7 @@ from data_builders.servers import Call
 from data_builders.servers import Reply as Answer
 from data_builders.servers.job import not_kept, teacher_job
 from data_builders.servers.settings import TeacherSettings
-from data_builders.servers.store import Problems, kept, listed
+from data_builders.servers.store import Problems, call_hash, kept, listed
 
 KEY = "sk-secret-4711"
 ROOT = Path(__file__).parent.parent
@@ -359,3 +361,13 @@ def test_progress_tells_calls_tokens_money_and_time_left(tmp_path: Path, monkeyp
         "/s  0.8 min left"
     )  # 1 left, 2 to 3 in 90 seconds
     assert lines[3] == "  4/4 calls answered, 30 tokens, 30.00 spent  0.0/s  0.0 min left"
+
+
+@pytest.mark.parametrize("schema", [None, {"type": "object", "properties": {"b": {}, "a": {}}}])
+@pytest.mark.parametrize("begun", ["", "[1] yes"])
+def test_a_call_is_known_by_the_canonical_json_of_what_decides_its_answer(schema: Any, begun: str) -> None:
+    messages = ({"role": "system", "content": "\u00e9 \ud55c"}, {"content": 'a "b"', "role": "user"})
+    identity = {"temperature": 0.0, "model": "m", "extra_body": {"z": 1, "b": None}}
+    decides = [identity, list(messages), schema] + ([begun] if begun else [])
+    written = json.dumps(decides, sort_keys=True, separators=(",", ":"))
+    assert call_hash(identity, Call("any", messages, schema, begun)) == hashlib.sha256(written.encode()).hexdigest()

@@ -310,6 +310,34 @@ def test_a_model_that_takes_no_temperature_is_asked_without() -> None:
     assert len(server.bodies) == 3
 
 
+# what is sent
+
+
+def test_what_is_sent_is_what_was_asked_letter_by_letter() -> None:
+    messages = (
+        {"role": "system", "content": 'Say "no".\n'},
+        {"role": "user", "content": "\u00e9 \ud55c\uad6d {} \\ \u2028"},
+    )
+    with serving(Server(echo)) as server:
+        settings = teacher(server, extra_body={"seed": 7, "top_p": 0.5})
+        ((_, reply),) = server_asker(settings, teacher_writing(settings))([Call("a", messages)])
+        other = teacher(server, extra_body={"messages": [{"role": "user", "content": "instead"}]})
+        ((_, instead),) = server_asker(other, teacher_writing(other))([Call("b", messages)])
+    first, second = server.bodies
+    assert first == {
+        "messages": list(messages), "model": "tiny", "temperature": 0.0, "max_tokens": 1024, "seed": 7, "top_p": 0.5,
+    }  # fmt: skip
+    assert second["messages"] == [{"role": "user", "content": "instead"}]
+    assert (reply.text, instead.text) == (messages[1]["content"].upper(), "INSTEAD")
+
+
+def test_an_answer_frees_its_turn_and_no_more_are_under_way_than_may_be() -> None:
+    with serving(Server(echo, needs=4)) as server:
+        found = ask(teacher(server, concurrency=4), *(f"call {number}" for number in range(40)))
+    assert {reply.text for reply in found.values()} == {f"CALL {number}" for number in range(40)}
+    assert server.most == 4
+
+
 # the window
 
 

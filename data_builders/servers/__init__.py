@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 
@@ -23,6 +25,11 @@ class Call:
     messages: tuple[Mapping[str, str], ...]
     schema: Mapping[str, Any] | None = None
     begun: str = ""
+
+    @cached_property
+    def conversation(self) -> str:
+        """The messages as JSON, written once: they are hashed, and they are most of what is sent."""
+        return json.dumps(self.messages, sort_keys=True, separators=(",", ":"), default=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ its environment variable into the request's header, nowhere else.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import time
@@ -29,6 +28,7 @@ from data_builders.servers.protocol import (
     Taken,
     Writing,
     body_of,
+    encoded,
     is_moderated,
     learn,
     read,
@@ -93,7 +93,8 @@ class ServerAsker:
             RagFtError: nothing listens there, or it takes neither the key nor the model: then no call has a chance.
         """
         later: list[Answered] = []
-        with Line(_Exchange(self), self.settings.concurrency, arrived) as line:
+        # Twice as many workers as calls may be under way: the next request is ready when an answer comes.
+        with Line(_Exchange(self), 2 * self.settings.concurrency, arrived) as line:
             yield from self._round(line, calls, later, _MOST_LATER)
             if later:
                 time.sleep(max(_BEFORE_AGAIN if one.pause is None else one.pause for one in later))
@@ -133,16 +134,18 @@ class _Exchange:
     asker: ServerAsker
     address: str = field(init=False)
     proxy: str | None = field(init=False)
+    turns: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self.address = f"{self.asker.settings.base_url.rstrip('/')}/chat/completions"
         self.proxy = _proxy(self.address)
+        self.turns = asyncio.Semaphore(self.asker.settings.concurrency)
 
-    def session(self, connections: int) -> Any:
+    def session(self) -> Any:
         """Return a session that carries the key; it is given one in any case, as servers without keys expect."""
         http, settings = _http(), self.asker.settings
         return http.ClientSession(
-            connector=http.TCPConnector(limit=connections),
+            connector=http.TCPConnector(limit=settings.concurrency),
             timeout=http.ClientTimeout(total=settings.timeout),
             headers={"Authorization": f"Bearer {_key(settings) or 'none'}", "Content-Type": "application/json"},
             cookie_jar=http.DummyCookieJar(),
@@ -187,22 +190,29 @@ class _Exchange:
 
     async def _ask(self, session: Any, call: Call) -> Outcome:
         """Send one request; where the server refuses a part of it by name, send it without, now and from then on."""
-        asker = self.asker
-        while True:
-            body = body_of(call, asker.settings.model, asker.writing, asker.taken)
-            answer = await self._post(session, body)
-            if isinstance(answer, Outcome):
-                return answer
-            status, headers, data = answer
-            if status not in (400, 422) or not learn(told(data), body, asker.writing, asker.taken):
-                hopeless = _hopeless_status(status, headers, data, asker.settings)
-                outcome = read(status, headers, data) if hopeless is None else Outcome(Reply(), hopeless=hopeless)
-                return replace(outcome, reply=_without_key(outcome.reply, asker.settings))
+        asker, settings = self.asker, self.asker.settings
+        async with self.turns:
+            while True:
+                body = body_of(call, settings.model, asker.writing, asker.taken)
+                answer = await self._post(session, encoded(call, body, asker.writing))
+                if isinstance(answer, Outcome):
+                    return answer
+                status, headers, data = answer
+                if status not in (400, 422) or not learn(told(data), body, asker.writing, asker.taken):
+                    break
+        # Those that wait for their turn send first, all of them: meanwhile the server works, and this is read.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        hopeless = _hopeless_status(status, headers, data, settings)
+        outcome = read(status, headers, data) if hopeless is None else Outcome(Reply(), hopeless=hopeless)
+        failure = outcome.reply.failure
+        if failure is None:
+            return outcome
+        return replace(outcome, reply=_without_key(outcome.reply, failure, settings))
 
-    async def _post(self, session: Any, body: dict[str, Any]) -> Outcome | tuple[int, Any, bytes]:
+    async def _post(self, session: Any, data: bytes) -> Outcome | tuple[int, Any, bytes]:
         """Return status, headers and body of the server's answer, or what came of it instead."""
         http, settings = _http(), self.asker.settings
-        data = json.dumps(body).encode()
         try:
             async with session.post(self.address, data=data, proxy=self.proxy) as response:
                 await response.content.readexactly(_MOST_BYTES + 1)
@@ -298,9 +308,9 @@ def _hopeless_status(status: int, headers: Any, data: bytes, settings: EndpointS
     return None
 
 
-def _without_key(reply: Reply, settings: EndpointSettings) -> Reply:
+def _without_key(reply: Reply, failure: str, settings: EndpointSettings) -> Reply:
     """Return the reply, its failure without the key should the server have repeated it."""
-    return reply if reply.failure is None else replace(reply, failure=_hidden(reply.failure, settings))
+    return replace(reply, failure=_hidden(failure, settings))
 
 
 def _hidden(text: str, settings: EndpointSettings) -> str:

@@ -37,7 +37,7 @@ class Answered:
 class Exchange(Protocol):
     """Answers one call after another over a session."""
 
-    def session(self, connections: int) -> Any:
+    def session(self) -> Any:
         """Return the session, to be entered in the loop."""
         ...
 
@@ -89,7 +89,7 @@ class Line:
             self._done.put([error])
 
     async def _serve(self) -> None:
-        async with self._exchange.session(self._workers) as session:
+        async with self._exchange.session() as session:
             workers = [asyncio.create_task(self._work(session)) for _ in range(self._workers)]
             await self._closing.wait()
             for worker in workers:

@@ -91,6 +91,14 @@ def body_of(call: Call, model: str, writing: Writing, taken: Taken) -> dict[str,
     return {name: value for name, value in body.items() if name not in taken.without} | dict(writing.extra_body)
 
 
+def encoded(call: Call, body: Mapping[str, Any], writing: Writing) -> bytes:
+    """Return the body of a call as it is sent; its messages are most of it, and were written for the hash already."""
+    if "messages" in writing.extra_body:
+        return json.dumps(body).encode()
+    others = {name: value for name, value in body.items() if name != "messages"}
+    return f'{{"messages":{call.conversation},{json.dumps(others)[1:]}'.encode()
+
+
 def _response_format(schema: Mapping[str, Any], structured: str) -> dict[str, Any]:
     if structured == "json_object":
         return {"type": "json_object"}
@@ -124,8 +132,8 @@ def learn(told: str, body: Mapping[str, Any], writing: Writing, taken: Taken) ->
 
 def read(status: int, headers: Mapping[str, str], data: bytes) -> Outcome:
     """Return what a server's answer says, whatever it holds."""
-    pause = pause_asked(headers)
     if status >= 300:
+        pause = pause_asked(headers)
         if is_moderated(status, data):
             return Outcome(Reply(failure=f"{_REFUSED}: {told(data)}"))
         failure = Reply(failure=f"the server answered {status}: {told(data)}", may_pass=True)
@@ -134,10 +142,12 @@ def read(status: int, headers: Mapping[str, str], data: bytes) -> Outcome:
         answer = json.loads(data)
     except (ValueError, RecursionError):
         unread = Reply(failure="the server's answer is not JSON", may_pass=True)
-        return Outcome(unread, REREADS, pause, unknown_cost=True)
+        return Outcome(unread, REREADS, pause_asked(headers), unknown_cost=True)
     reply = _reply(answer)
     idle = reply.text is None and not reply.truncated and not (reply.failure or "").startswith(_REFUSED)
-    return Outcome(reply, REREADS if idle else 0, pause, unknown_cost=True)
+    return (
+        Outcome(reply, REREADS, pause_asked(headers), unknown_cost=True) if idle else Outcome(reply, unknown_cost=True)
+    )
 
 
 def is_moderated(status: int, data: bytes) -> bool:

@@ -118,9 +118,13 @@ def _asked(
 
 def call_hash(identity: Mapping[str, Any], call: Call) -> str:
     """Return the SHA-256 of all that decides a call's answer; its key and the server's address are not part of it."""
-    decides = [dict(identity), [dict(message) for message in call.messages], call.schema, *filter(None, [call.begun])]
-    canonical = json.dumps(decides, sort_keys=True, separators=(",", ":"), default=dict)
+    others = [call.schema, *filter(None, [call.begun])]
+    canonical = f"[{_canonical(identity)},{call.conversation},{_canonical(others)[1:]}"
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
 
 
 @dataclass(frozen=True)
