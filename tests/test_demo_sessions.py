@@ -10,7 +10,7 @@ from data_builders.errors import RagFtError
 from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
 from rag_ft.app.demo_sessions import GRACE, IDLE, MOST_TURNS, Sessions
 from rag_ft.app.demo_talk import at_once, told
-from rag_ft.app.demo_uploads import MOST_FILES, add_files
+from rag_ft.app.demo_uploads import MOST_FILES, add_files, held
 from rag_ft.app.demo_words import say
 
 
@@ -147,6 +147,17 @@ class TestUploads:
         told_of = add(sessions, "ada", files(tmp_path, **names))
         assert told_of[-1] == say("en", "too_many_files", name=f"n{MOST_FILES}.txt", most=MOST_FILES)
         assert len(sessions.of("ada").documents) == MOST_FILES
+
+    def test_files_that_wait_stay_while_their_uploads_are_deleted(self, sessions, tmp_path):
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        uploads = [*files(tmp_path / "one", a="The first text."), *files(tmp_path / "two", b="Another text.")]
+        with held(uploads) as paths:
+            uploads[0].unlink()
+            assert add(sessions, "ada", paths) == ["a.txt: 1 passage.", "b.txt: 1 passage."]
+        assert not any(path.exists() for path in paths)
+        with held(uploads) as paths:
+            assert add(sessions, "bo", paths) == [say("en", "failed_file", name="a.txt"), "b.txt: 1 passage."]
 
     def test_whatever_a_reader_raises_is_a_sentence_without_a_path(self, clock, tmp_path, caplog):
         class Bad(WordLibrary):

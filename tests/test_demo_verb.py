@@ -109,7 +109,7 @@ class Started:
         self.open.set()
 
     def __enter__(self):
-        assert self.open.wait(timeout=120)
+        assert self.open.wait(timeout=300)
         url = next((re.match(r"(http://\S+) is open", line) for line in self.told if " is open; " in line), None)
         assert url, "\n".join(self.told)
         return url[1].replace("0.0.0.0", "127.0.0.1"), self.told

@@ -14,7 +14,7 @@ from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
 from rag_ft.app.demo_html import TEMPLATES, documents_html, head_html, lines_html, passages_html, start_html, turn_html
 from rag_ft.app.demo_sessions import Session
 from rag_ft.app.demo_talk import Turn, told
-from rag_ft.app.demo_uploads import add_files
+from rag_ft.app.demo_uploads import add_files, held
 from rag_ft.app.demo_words import LANGUAGES, WORDS, PageLanguage, preferred, say
 from rag_ft.app.language import AnswerLanguage
 from rag_ft.app.routing import FEW
@@ -190,14 +190,12 @@ class _Wiring:
     def uploaded(self, files: list[str] | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Read uploaded files one by one; what was said of each stays."""
         session = self._session(request)
-        paths, said = [Path(file) for file in files or ()], list[str]()
-        for line in add_files(self._desk.sessions, session, paths, self._desk.megabytes):
-            said += [] if line.passing else [line.text]
-            yield (
-                None,
-                lines_html([*said, line.text] if line.passing else said, session.language),
-                self._documents(session),
-            )
+        said: list[str] = []
+        with held([Path(file) for file in files or ()]) as paths:
+            for line in add_files(self._desk.sessions, session, paths, self._desk.megabytes):
+                said += [] if line.passing else [line.text]
+                shown = lines_html([*said, line.text] if line.passing else said, session.language)
+                yield None, shown, self._documents(session)
 
     def asked(
         self, question: str, compare: bool, route: bool, language: AnswerLanguage, request: gr.Request

@@ -1,9 +1,13 @@
-"""Files that a visitor of the demo adds: checked, kept in the session's own folder, read into its library."""
+"""Files that a visitor of the demo adds: held while they wait, checked, read into the session's own library."""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +31,32 @@ class Line:
     passing: bool = False
 
 
+@contextmanager
+def held(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield files that stay until the block ends, whatever becomes of the uploads.
+
+    Gradio deletes uploads after a while, which many scans may need before the last of them is read; and two visitors
+    who upload the same file share it.
+    """
+    with tempfile.TemporaryDirectory(prefix="reading-", dir=files[0].parents[1] if files else None) as folder:
+        kept = [Path(folder, str(number), file.name) for number, file in enumerate(files)]
+        for file, own in zip(files, kept, strict=True):
+            own.parent.mkdir()
+            try:
+                os.link(file, own)
+            except OSError:  # a file system without links; a file that is gone already is told when its turn comes
+                if file.exists():
+                    shutil.copyfile(file, own)
+        yield kept
+
+
 def add_files(sessions: Sessions, session: Session, files: Sequence[Path], megabytes: int) -> Iterator[Line]:
     """Read uploaded files one by one; yield a sentence before and after each. A bad one does not stop the others.
 
     Args:
         sessions: opens the library of the session.
         session: whose documents they become.
-        files: as the server stored them; their names are shown, where they lie is not.
+        files: as they are `held`; their names are shown, where they lie is not.
         megabytes: the most that one may have.
     """
     for file in files:
@@ -46,7 +69,10 @@ def add_files(sessions: Sessions, session: Session, files: Sequence[Path], megab
 
 def refusal(session: Session, file: Path, megabytes: int) -> str:
     """Return why a file is not even opened; empty if it is."""
-    name, size = file.name, file.stat().st_size
+    name = file.name
+    if not file.is_file():
+        return say(session.language, "failed_file", name=name)
+    size = file.stat().st_size
     if file.suffix.lower() not in SUFFIXES:
         return say(session.language, "wrong_kind", name=name, kinds=", ".join(SUFFIXES))
     if not size:
