@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 from openai_server import Messages, Reply, Server, serving
+from pdf_files import write_words
 from tiny_embedder import write_embedder
+from word_embedder import WordEmbedder
 
+from rag_ft.app.ask import answer, seek
+from rag_ft.app.library import open_library
+from rag_ft.app.settings import LibrarySettings
+from rag_ft.app.words import answer_lines
 from rag_ft.cli import main
+from rag_ft.generator import load_generator
 from rag_ft.prompting.contract import PromptContract
 from rag_ft.prompting.render import prompt_hash
 from rag_ft.prompting.settings import PromptSettings
@@ -195,3 +202,47 @@ class TestMistakes:
         assert code == 2
         assert "error: embedder=./nowhere: there is no such folder" in err
         assert "data.retrievers" not in err
+
+
+PAGE = Path(__file__).parent.parent / "docs/ask.md"
+SAID = """Relevance:
+[1] yes: it states the warranty
+[2] no: it is about the valve
+Evidence:
+[1] "The warranty of the pump is 24 months.": it states the warranty
+Analysis: Passage 1 states the warranty of the pump; passage 2 is about the valve.
+Answer: 24 months"""
+
+
+def between(name: str) -> str:
+    """Return what stands between two markers of the page."""
+    return PAGE.read_text().split(f"<!-- {name}:begin -->\n")[1].split(f"\n<!-- {name}:end -->")[0]
+
+
+def settings_table() -> list[str]:
+    """Return the settings of a library with defaults and help as lines of a Markdown table."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for key, field in LibrarySettings.model_fields.items():
+        default = "" if field.default in ("", None) else f"`{field.default}`"
+        lines.append(f"| `{key}` | {default} | {' '.join(field.description.split())} |")
+    return lines
+
+
+class TestPage:
+    def test_sample_is_what_is_printed(self, tmp_path: Path) -> None:
+        folder = tmp_path / "docs"
+        (folder / "manuals").mkdir(parents=True)
+        write_words(
+            folder / "manuals/pump.pdf", "The warranty of the pump is 24 months. It begins with the day of delivery."
+        )
+        (folder / "manuals/valve.md").write_text("# Valve\n\nThe warranty of the valve is twelve months.")
+        (folder / "letter.docx").write_bytes(b"PK\x03\x04")
+        with open_library(None, embedder=WordEmbedder()) as library:
+            sought = seek(library, folder, "How long is the warranty of the pump?", 10, "reordered")
+        with serving(Server(lambda messages, body: Reply(SAID))) as server:
+            generator = load_generator(contract(tmp_path / "a", "self_reasoning"), server=server.url, model="m")
+            lines = answer_lines(sought, answer(generator, sought))
+            assert "```text\n" + "\n".join(lines) + "\n```" == between("answer")
+
+    def test_settings_of_a_library_are_those_of_its_class(self) -> None:
+        assert between("library").splitlines() == settings_table()
