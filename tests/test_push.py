@@ -19,6 +19,8 @@ import yaml
 from hub_push_server import TOKEN, Hub, environment, failing, repository, used_by_client
 from tiny_model import copied_run
 
+from rag_ft.recipe.load import load_recipe
+
 Verb = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
 WEIGHTS = "adapter_model.safetensors"
@@ -268,6 +270,13 @@ class TestRightsComeFirst:
         assert "Unset it, or look at what would be sent with --dry-run" in refused("push", recipe, "--repo", "me/tiny")
 
 
+def test_without_huggingface_hub_the_extra_is_named(
+    recipe: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", None)
+    assert "pip install 'rag-ft[hub]'" in refused("push", recipe, "--repo", "me/tiny", "--dry-run")
+
+
 class TestABrokenConnection:
     @pytest.mark.parametrize("fault", [500, 503, 429, "reset"])
     @pytest.mark.parametrize("where", ["whoami", "repos/create", "/preupload/", "PUT /lfs/", "/commit/"])
@@ -374,5 +383,7 @@ def test_recipe_and_configuration_name_no_folder_of_this_machine(
     for name, content in files.items():
         assert str(tmp_path).encode() not in content, name
         assert str(Path.home()).encode() not in content, name
-    assert yaml.safe_load(files["recipe.yaml"])["model"]["weights"] == "./tiny-llama"
+    (tmp_path / "again.yaml").write_bytes(files["recipe.yaml"])
+    again = load_recipe(tmp_path / "again.yaml")
+    assert (again.name, again.model.weights) == ("tiny", "./tiny-llama")
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "./tiny-llama"

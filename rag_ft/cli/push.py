@@ -44,7 +44,7 @@ def run(
     has arrived is not sent again.
     """
     from rag_ft.export.push_files import refuse_secrets
-    from rag_ft.export.push_hub import Target, check_target, push, session_token
+    from rag_ft.export.push_hub import Target, check_target, kept_token, push
     from rag_ft.export.push_scan import key_variables, known_places, known_secrets
     from rag_ft.recipe.load import load_recipe
     from rag_ft.runs import run_folder
@@ -59,7 +59,7 @@ def run(
     typer.echo(f"push: {what} of {folder.root} to {repo}{'' if revision == 'main' else f', branch {revision}'}")
     made_from(folder, loaded)
     gathered = _gathered(loaded, folder, what, repo, places, private)
-    secrets = known_secrets(key_variables(loaded.model_dump(mode="json")), session_token())
+    secrets = known_secrets(key_variables(loaded.model_dump(mode="json")), kept_token())
     refuse_secrets(gathered.files, secrets, places, typer.echo)
     if dry_run:
         typer.echo("dry run: nothing was sent")
@@ -178,7 +178,7 @@ def manifests_of(run: RunFolder) -> dict[str, dict[str, Any]]:
 
     found = {}
     for path in sorted(run.data.rglob(MANIFEST)):
-        manifest = read_manifest(path.parent)
-        if manifest is not None:
-            found["-".join(path.parent.relative_to(run.data).parts)] = manifest
+        step, manifest = path.parent.relative_to(run.data).parts, read_manifest(path.parent)
+        if manifest is not None and not any(part.startswith(".") for part in step):  # parts of an unfinished step
+            found["-".join(step)] = manifest
     return found

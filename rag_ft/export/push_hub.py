@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from data_builders.errors import RagFtError
@@ -79,11 +80,14 @@ def check_target(target: Target) -> None:
         )
 
 
-def session_token() -> str | None:
-    """Return the token of this session, wherever huggingface_hub finds it."""
-    from huggingface_hub import get_token
+def kept_token() -> str | None:
+    """Return the token that `hf auth login` has left on this machine, without asking anybody to renew it."""
+    from huggingface_hub import constants
 
-    return get_token()
+    try:
+        return Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def push(target: Target, files: Sequence[PushFile], message: str, secrets: Secrets, say: Say) -> Pushed:
