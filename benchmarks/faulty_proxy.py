@@ -7,6 +7,7 @@ a connection that breaks in the middle, an answer that is no JSON or empty. With
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 import sys
@@ -29,7 +30,8 @@ class Proxy:
         """Answer one call, or fail it."""
         body = await request.json()
         fault = self.rng.choice(BEFORE + AFTER) if self.rng.random() < self.share else ""
-        noted = {"prompt": body["messages"][-1]["content"][:40], "fault": fault, "answered": False}
+        prompt = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
+        noted = {"prompt": prompt, "fault": fault, "answered": False}
         try:
             if fault in BEFORE:
                 return await self.fail(request, fault)

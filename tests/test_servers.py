@@ -156,6 +156,14 @@ def test_calls_that_failed_in_passing_get_another_round_behind_all_others() -> N
     assert set(asked[-(2 + 7) :]) == {"late", "next time"}
 
 
+def test_a_server_that_answers_nobody_is_not_asked_all_over_again() -> None:
+    with serving(Server(echo, lambda messages, tries: 503)) as server:
+        found = ask(teacher(server, concurrency=3), *"abcd")
+        few = ask(teacher(server, concurrency=3), *"xyz")
+    assert all(reply.may_pass for reply in (*found.values(), *few.values()))
+    assert sorted(server.tries.values()) == [7] * 4 + [14] * 3
+
+
 def test_what_failed_first_and_came_then_is_kept_once(tmp_path: Path) -> None:
     def fault(messages: Messages, tries: int) -> Any:
         return 503 if said(messages) == "late" and tries < RECOVERS["late"] else None

@@ -86,17 +86,23 @@ class ServerAsker:
     ) -> Generator[tuple[Call, Reply], None, None]:
         """Yield each call with its reply. Leaving half way, by Ctrl-C too, cancels what is under way.
 
-        Calls that failed in passing, all their tries, get one more round when there are no others left.
+        Calls that failed in passing, all their tries, get one more round when there are no others left; but for many of
+        them without any answer, since that server is down.
 
         Raises:
             BudgetSpentError: the budget leaves no room for a call; the calls under way were yielded before.
             RagFtError: nothing listens there, or it takes neither the key nor the model: then no call has a chance.
         """
         later: list[Answered] = []
+        answered = False
         # Twice as many workers as calls may be under way: the next request is ready when an answer comes.
         with Line(_Exchange(self), 2 * self.settings.concurrency, arrived) as line:
-            yield from self._round(line, calls, later, _MOST_LATER)
-            if later:
+            for call, reply in self._round(line, calls, later, _MOST_LATER):
+                answered = answered or reply.text is not None
+                yield call, reply
+            if not answered and len(later) > self.settings.concurrency:
+                yield from ((one.call, one.reply) for one in later)
+            elif later:
                 time.sleep(max(_BEFORE_AGAIN if one.pause is None else one.pause for one in later))
                 yield from self._round(line, [one.call for one in later], [], 0)
 
