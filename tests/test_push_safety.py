@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import copied_run
 
+from rag_ft.export.push_files import PushFile, with_hub_base
 from rag_ft.export.push_scan import Places, known_secrets
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -201,6 +202,16 @@ def test_local_paths_are_cut_down_to_their_last_part(given: object, expected: ob
     places = Places(("/data/mine",))
     assert places.without(given) == expected
     assert places.without({"a": [given]}) == {"a": [expected]}
+
+
+def test_the_base_is_named_as_others_can_find_it() -> None:
+    told = {"base_model_name_or_path": "/data/mine/cache/converted", "revision": None, "r": 4}
+    file = PushFile("adapter_config.json", json.dumps(told).encode())
+    name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    [known] = with_hub_base([file], name, "abc", Places(()))
+    assert json.loads(known.read()) == {"base_model_name_or_path": name, "revision": "abc", "r": 4}
+    [unknown] = with_hub_base([file], None, None, Places(("/data/mine",)))
+    assert json.loads(unknown.read())["base_model_name_or_path"] == "./converted"
 
 
 def test_two_paths_of_one_name_stay_two() -> None:

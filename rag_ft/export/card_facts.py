@@ -17,6 +17,7 @@ from rag_ft.recipe.licences import PACKAGED, Licence, base_licence, chosen_licen
 Form = Literal["adapter", "full", "merged", "gguf"]
 """What lies in a folder: an adapter; all weights, trained; an adapter merged into its base; that as GGUF."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILES = (".gguf", ".jsonl", ".json", ".parquet", ".csv", ".tsv", ".arrow")
 _WROTE = {
     "gold": "a program, from the annotations of the data",
     "self_synthesis": "the base model itself, before it was trained",
@@ -127,7 +128,7 @@ class CardFacts:
 
 def is_hub_id(reference: str) -> bool:
     """Tell whether a reference is that of something on the Hub; what exists here as a path is not."""
-    if not _HUB_ID.fullmatch(reference) or reference.endswith((".gguf", ".jsonl", ".json", ".parquet", ".csv")):
+    if not _HUB_ID.fullmatch(reference) or reference.endswith(_FILES):
         return False
     return not Path(reference).exists()
 

@@ -11,17 +11,13 @@ from dataclasses import replace
 from shlex import quote
 from typing import Any
 
-from data_builders.records import Passage
 from rag_ft.export.card_facts import CardFacts, Form, local_name
+from rag_ft.export.ollama import EXAMPLE
 from rag_ft.prompting.frame import ChatFrame
 from rag_ft.prompting.render import render_prompt
 from rag_ft.report.markdown import code_block, escape
 
-QUESTION = "Which river runs through Odense?"
-PASSAGES = (
-    Passage("1", "Aarhus", "Aarhus lies on the east coast of Jutland. The river Aarhus runs through it."),
-    Passage("2", "Odense", "Odense is the largest town of Funen. The river Odense runs through it."),
-)
+QUESTION, PASSAGES = EXAMPLE
 VLLM, OLLAMA, LLAMA_CPP = "http://127.0.0.1:8000/v1", "http://127.0.0.1:11434/v1", "http://127.0.0.1:8080/v1"
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # --max-lora-rank of vLLM takes one of these
 _NOTE = (
