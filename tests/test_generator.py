@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from own_questions import told
-from tiny_model import copied_run, write_weights
+from tiny_model import copied_run, tiny_config, tiny_tokenizer, write_weights
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from data_builders.errors import RagFtError
 from data_builders.paths import data_paths
@@ -24,6 +26,8 @@ from rag_ft import load_generator
 from rag_ft.generation import Request, choose
 from rag_ft.generation.single import pieces
 from rag_ft.generator import Answer, Generator, local
+from rag_ft.prompting.encode import Encoder
+from rag_ft.prompting.settings import PromptSettings
 
 Verb = Callable[..., tuple[int, str, str]]
 TOWN: list[Any] = ["Berin lies on a river.", {"title": "Aldo", "text": "The town of Aldo was founded in 1801."}]
@@ -104,6 +108,30 @@ def test_a_batch_a_single_question_and_a_stream_answer_alike(generator: Generato
         assert without_time(last) == without_time(answer)
         assert "".join(written) == answer.output
     assert generator.answers([]) == []
+
+
+def loaded(model: Any) -> local.LocalGenerator:
+    return local.LocalGenerator(model.eval(), Encoder(tiny_tokenizer(), PromptSettings(), {}), 40)
+
+
+def same_as_streamed(generator: Generator) -> bool:
+    asked = [(f"Who founded town {n}?", [f"Town {n} was founded by Ann{n}."] * 3) for n in range(6)]
+    wanted = [generator.answer(*one).output for one in asked]
+    assert len(set(wanted)) > 1
+    return [streamed(generator.stream(*one))[1].output for one in asked] == wanted
+
+
+def test_a_stream_rounds_as_an_answer_does(tiny_llama: Any) -> None:
+    """In bfloat16 another way of computing the same, transformers' own say, writes something else to half of these."""
+    assert same_as_streamed(loaded(tiny_llama.to(torch.bfloat16)))
+
+
+def test_a_model_whose_prompts_share_nothing_streams_too() -> None:
+    windowed = tiny_config().to_dict() | {"sliding_window": 16, "layer_types": ["sliding_attention"] * 2}
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(**windowed | {"use_sliding_window": True}))
+    assert not choose.shares(model, 200)
+    assert same_as_streamed(loaded(model))
 
 
 def test_passages_come_as_text_as_mappings_or_as_ours(generator: Generator) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from rag_ft.prompting.encode import Ids
+
+Lend: TypeAlias = Callable[[], AbstractContextManager[Any]]
+"""Gives the model for a moment, to one caller at a time."""
 
 
 @dataclass(frozen=True)

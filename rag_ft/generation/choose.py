@@ -31,9 +31,14 @@ def choose_engine(
     answered = [within(group, bounds) for group in groups]
     # An upper bound of what one tree and its answers put into the cache.
     longest = max((sum(request.length + max_new_tokens for request in group) for group in answered), default=0)
-    share = share and allows_trees(model.config, longest) and allows_forks(model)
+    share = share and shares(model, longest)
     engine = (TreeEngine if share else SeparateEngine)(model, stop_ids(model, encoder), max_new_tokens, batch_size)
     return engine if sum(map(len, answered)) == sum(map(len, groups)) else WithinReach(engine, bounds)
+
+
+def shares(model: Any, longest: int) -> bool:
+    """Tell whether prompts of a group, `longest` tokens with their answers, can go through a model as one tree."""
+    return allows_trees(model.config, longest) and allows_forks(model)
 
 
 def allows_forks(model: Any) -> bool:

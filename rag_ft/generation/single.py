@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any
 
+from rag_ft.generation import Lend, Request
+from rag_ft.generation.choose import shares
+from rag_ft.generation.tree import steps
 from rag_ft.prompting.encode import Ids
 
-Lend: TypeAlias = Callable[[], AbstractContextManager[Any]]
-"""Gives the model for a moment, to one caller at a time."""
 
-
-def written(lend: Lend, prompt: Ids, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:
+def written(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:
     """Yield the tokens of an answer, without the stop token that ends it.
 
-    The model is held for one token at a time, so that several streams go on side by side and one that is left half
-    way holds up nobody. Limits: models whose memory of a text is a cache (`streams`).
+    They are computed as the engine of this model computes them, so that rounding is the same too. The model is held
+    for one token at a time: several streams go on side by side, and one that is left half way holds up nobody.
+    Limits: models whose memory of a text is a cache (`streams`).
     """
+    with lend() as model:
+        shared = shares(model, request.length + max_new_tokens)
+    return (steps if shared else _steps)(lend, request, stop_ids, max_new_tokens)
+
+
+def _steps(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:
     import torch
 
-    ids, cache = list(prompt), None
+    ids, cache = [token for segment in request.segments for token in segment], None
     for _ in range(max_new_tokens):
         with lend() as model, torch.inference_mode():
             step = torch.tensor([ids], device=model.device)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rag_ft.generation import Generation, Request
+from rag_ft.generation import Generation, Lend, Request
 from rag_ft.generation.parts import Groups, in_parts
 from rag_ft.models.segment_tree import SegmentTree, ancestor_matrix, tree_mask
 
@@ -85,6 +85,26 @@ class TreeEngine:
                     _decode_step(self.model, state, self.stop_ids)
         seconds = (time.perf_counter() - began) / sum(map(len, groups))
         return [answer for row in leaves for leaf in row for answer in leaf.answers(seconds)]
+
+
+def steps(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:
+    """Yield the tokens that the engine writes for one prompt, without the stop token, as each is chosen.
+
+    The model is taken anew for every token: between two of them others may have it.
+    """
+    import torch
+
+    from rag_ft.generation.forks import forking
+
+    tree, leaves = _plan([request])
+    with lend() as model, torch.inference_mode():
+        state = _prefill(model, [tree], [leaves])
+    for _ in range(max_new_tokens):
+        with lend() as model, torch.inference_mode(), forking(model):
+            _decode_step(model, state, stop_ids)
+        if leaves[0].done:
+            return
+        yield leaves[0].ids[-1]
 
 
 def _plan(group: Sequence[Request]) -> tuple[SegmentTree, list[_Leaf]]:

@@ -144,9 +144,8 @@ class LocalGenerator:
             yield answer
             return
         began, ids = time.perf_counter(), list[int]()
-        prompt = tuple(token for segment in request.segments for token in segment)
-        stops = stop_ids(self.model, self.encoder)
-        yield from pieces(written(self._lent, prompt, stops, self.max_new_tokens), self._decoded, ids)
+        tokens = written(self._lent, request, stop_ids(self.model, self.encoder), self.max_new_tokens)
+        yield from pieces(tokens, self._decoded, ids)
         cost = Cost(request.length, len(ids), time.perf_counter() - began)
         yield read_answer(self._decoded(tuple(ids)), posed, self.settings, cost)
 
