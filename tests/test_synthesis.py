@@ -200,7 +200,10 @@ class TestQuestions:
         settings = load_recipe(work.folder / "own.yaml").data.questions
         corpus = open_passages(work.built / "source/passages.parquet", tmp_path / "parts")
         priced = [[dict(message) for message in call.messages] for call in synthesis_calls(settings, corpus, 1)]
-        assert sorted(map(str, priced)) == sorted(str(body["messages"]) for body in server.bodies)
+        asked = [body["messages"] for body in server.bodies]
+        assert sorted(priced, key=str) == sorted(
+            ([{"role": one["role"], **one} for one in each] for each in asked), key=str
+        )
 
     def test_a_dry_run_prices_what_is_still_to_be_asked_and_asks_nothing(self, work, server, capsys):
         work.questions = {"passages": 3, "endpoint": {"max_tokens": 100}}
