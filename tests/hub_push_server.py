@@ -78,6 +78,7 @@ class Hub:
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Event = field(default_factory=threading.Event)
 
     def files(self, name: str, kind: str = "model", branch: str = "main") -> dict[str, bytes]:
         return self.repos[kind, name].branches[branch][-1].files
@@ -271,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.objects[oid] = body
             self.hub.received[oid] += 1
+        self.hub.arrived.set()
         return 200, {}
 
     def commit(self, repo: Repository, branch: str, where: str, lines: list[dict[str, Any]]) -> tuple[int, Any]:
