@@ -15,6 +15,7 @@ from pdf_files import write_report, write_words
 from word_embedder import WordEmbedder
 
 from data_builders.errors import RagFtError
+from rag_ft.app.ask import page_of
 from rag_ft.app.library import KeptLibrary, open_library, store_of
 from rag_ft.app.listing import list_documents
 from rag_ft.app.options import library_settings
@@ -149,6 +150,16 @@ class TestUpdate:
             found = library.search("Chapter 3 tells how the works went on. Hall 3 made 33 pumps.", 1)[0]
         assert (found.file, found.page) == ("report.pdf", 3)
         assert found.passage.title == "Annual report"
+
+    def test_page_of_a_quote_is_its_own_where_a_passage_goes_over_several(self, tmp_path: Path, opened: Any) -> None:
+        write_report(tmp_path / "report.pdf")
+        with opened() as library:
+            library.update(tmp_path / "report.pdf")
+            (found,) = library.search("pumps", 5)
+        assert [page for _, page in found.pages] == [1, 2, 3, 4]
+        for page in range(1, 5):
+            assert page_of(found, f"Chapter {page} tells how the works went on.") == page
+        assert page_of(found, "which is nowhere") == 1
 
     def test_hidden_files_are_passed_over(self, folder: Path) -> None:
         (folder / ".secret.txt").write_text("x")

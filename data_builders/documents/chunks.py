@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A passage and the pages its text comes from, sentences repeated of the passage before included."""
+    """A passage and the pages its text comes from, sentences repeated of the passage before included.
+
+    Attributes:
+        pages: (offset into the text, page) wherever a page begins; empty where the file has none.
+    """
 
     passage: Passage
     first_page: int
     last_page: int
+    pages: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def chunk_blocks(
         numbers[page] += 1
         place = f"p{page}-{numbers[page]}" if page else f"{numbers[page]}"
         passage = Passage(f"{document.name}#{place}", document.title, text, document.name, page)
-        yield Chunk(passage, packed[0].page, max(unit.last_page for unit in packed))
+        yield Chunk(passage, packed[0].page, max(unit.last_page for unit in packed), tuple(_page_starts(packed)))
 
 
 def pack(units: Iterable[Unit], limit: int, overlap: int) -> Iterator[tuple[list[Unit], int]]:
@@ -96,6 +101,18 @@ def rendered(units: Sequence[Unit]) -> str:
             texts.append(f"{unit.header.text}\n")
         texts.append(unit.text)
     return "".join(texts).strip()
+
+
+def _page_starts(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+    """Yield where in the rendered text each page begins, as far as units tell: a sentence belongs to its first page."""
+    offset = page = 0
+    for before, unit in zip([None, *units], units, strict=False):
+        if unit.page and unit.page != page:
+            page = unit.page
+            yield offset, page
+        if unit.header is not None and _begins_table(unit, before):
+            offset += len(unit.header.text) + 1
+        offset += len(unit.text)
 
 
 def words_in(text: str) -> int:

@@ -16,14 +16,16 @@ class Found:
     Attributes:
         passage: as the generator is shown it.
         file: path of its document below the folder, with `/`.
-        page: its page, counted from 1; None where the document has none.
+        page: the page it begins on, counted from 1; None where the document has none.
         score: cosine similarity of question and passage.
+        pages: (offset into its text, page) wherever a page begins; empty where that is not known.
     """
 
     passage: Passage
     file: str
     page: int | None
     score: float
+    pages: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal, TypeVar
 
 from data_builders.contexts import reordered
 from data_builders.errors import RagFtError
+from data_builders.labels.quotes import place
 from data_builders.records import Passage
 from rag_ft.app import Added, Found, Library
 from rag_ft.app.highlight import stands
@@ -90,3 +92,10 @@ def is_answered(answered: Answer | None) -> bool:
 def citation_stands(sought: Sought, passage: int, quote: str) -> bool:
     """Tell whether a quote stands, word for word, in the passage that it is said to come from."""
     return 1 <= passage <= len(sought.shown) and stands(quote, sought.shown[passage - 1].passage.text)
+
+
+def page_of(found: Found, quote: str) -> int | None:
+    """Return the page on which a quote begins: the passage's own where the quote does not stand in it."""
+    start, end = place(quote, found.passage.text)
+    number = bisect_right(found.pages, start, key=lambda begins: begins[0]) - 1
+    return found.pages[number][1] if start < end and number >= 0 else found.page

@@ -18,15 +18,19 @@ import numpy as np
 
 from data_builders.errors import RagFtError
 from data_builders.records import Passage
+from rag_ft.app.reading import Pages, Read
 
-_TABLES = """
+_VERSION = 2  # of the tables; those of another are made anew, and all files are read again
+_OLD = "drop table if exists facts; drop table if exists files; drop table if exists passages;"
+_TABLES = f"""
+pragma user_version = {_VERSION};
 create table if not exists facts (name text primary key, value text not null);
 create table if not exists files (
     name text primary key, key text not null, limits text not null, problems text not null
 );
 create table if not exists passages (
     number integer primary key autoincrement, file text not null, id text not null, title text not null,
-    text text not null, page integer not null, vector blob not null
+    text text not null, page integer not null, pages text not null, vector blob not null
 );
 create index if not exists passages_of_file on passages (file);
 """
@@ -60,6 +64,8 @@ class Kept:
     def __init__(self, path: Path | None) -> None:
         try:
             self._base = sqlite3.connect(path or ":memory:", check_same_thread=False)
+            if self._base.execute("pragma user_version").fetchone()[0] != _VERSION:
+                self._base.executescript(_OLD)
             self._base.executescript(_TABLES)
         except sqlite3.DatabaseError as error:
             raise RagFtError(
@@ -87,15 +93,15 @@ class Kept:
         return {name for (name,) in self._base.execute("select distinct file from passages")}
 
     def replace(
-        self, name: str, file: KeptFile, passages: Sequence[Passage], vectors: np.ndarray[Any, Any]
+        self, name: str, file: KeptFile, read: Read, vectors: np.ndarray[Any, Any]
     ) -> tuple[list[int], list[int]]:
         """Put a file in the place of what has its name; return the numbers of its passages, and of those now gone.
 
         Args:
             name: of the file.
             file: how it was read.
-            passages: what it holds.
-            vectors: their vectors, float32 [passages, dimension].
+            read: what it holds.
+            vectors: of its passages, float32 [passages, dimension].
         """
         with self._base:
             gone = self._forget(name)
@@ -103,10 +109,10 @@ class Kept:
             self._base.execute("insert into files values (?, ?, ?, ?)", (name, file.key, file.limits, problems))
             new = [
                 self._base.execute(
-                    "insert into passages (file, id, title, text, page, vector) values (?, ?, ?, ?, ?, ?)",
-                    (name, one.id, one.title, one.text, one.page, vector.astype("<f4").tobytes()),
+                    "insert into passages (file, id, title, text, page, pages, vector) values (?, ?, ?, ?, ?, ?, ?)",
+                    (name, one.id, one.title, one.text, one.page, json.dumps(pages), vector.astype("<f4").tobytes()),
                 ).lastrowid
-                for one, vector in zip(passages, vectors, strict=True)
+                for one, pages, vector in zip(read.passages, read.pages, vectors, strict=True)
             ]
         return [number for number in new if number is not None], gone
 
@@ -131,13 +137,16 @@ class Kept:
         """Return the number of passages."""
         return int(self._base.execute("select count(*) from passages").fetchone()[0])
 
-    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
-        """Return passages by number; their `document` is the name of the file."""
+    def passages(self, numbers: Sequence[int]) -> dict[int, tuple[Passage, Pages]]:
+        """Return passages by number, with where pages begin; their `document` is the name of the file."""
         marks = ",".join("?" * len(numbers))
         rows = self._base.execute(
-            f"select number, id, title, text, file, page from passages where number in ({marks})", list(numbers)
+            f"select number, pages, id, title, text, file, page from passages where number in ({marks})", list(numbers)
         )
-        return {number: Passage(*fields) for number, *fields in rows}
+        return {
+            number: (Passage(*fields), tuple((offset, page) for offset, page in json.loads(pages)))
+            for number, pages, *fields in rows
+        }
 
     def vectors(self, at_once: int) -> Iterator[tuple[list[int], np.ndarray[Any, Any]]]:
         """Yield all numbers and their vectors, `at_once` at a time."""

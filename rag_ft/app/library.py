@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from rag_ft.app.index import Index
     from rag_ft.app.kept import Kept
 
-FORMAT = "1"
-"""Changes when a library of before cannot be used any more; files are then read again."""
 _OF_READING = ("chunk_tokens", "overlap_tokens", "ocr", "ocr_languages", "ocr_dpi")
 _LIMITS = ("max_megabytes", "max_pages", "max_passages", "seconds_per_page", "minutes_per_file", "memory_megabytes")
 _NEEDED = {"chromadb": "chromadb", "pdfplumber": "pdfplumber", "bs4": "beautifulsoup4"}
@@ -143,11 +141,8 @@ class KeptLibrary:
         with self._inside:
             near = self._nearest(vector, k)
             passages = self._kept.passages([number for number, _ in near])
-        return [
-            Found(passages[number], passages[number].document, passages[number].page or None, score)
-            for number, score in near
-            if number in passages
-        ]
+        found = [(*passages[number], score) for number, score in near if number in passages]
+        return [Found(one, one.document, one.page or None, score, pages) for one, pages, score in found]
 
     def close(self) -> None:
         """Let go of the files; a library in memory is gone then."""
@@ -170,11 +165,10 @@ class KeptLibrary:
 
     def _begin(self) -> None:
         """Forget passages embedded by another model, and mend what a killed process left."""
-        made = {"format": FORMAT, "embedder": self._embedder.identity}
-        if any(self._kept.fact(name) != value for name, value in made.items()):
+        if self._kept.fact("embedder") != self._embedder.identity:
             self._kept.note({"changing": "yes"})
             self._kept.clear()
-            self._kept.note(made)
+            self._kept.note({"embedder": self._embedder.identity})
         if self._kept.fact("changing") == "yes" or self._index.count() != self._kept.count():
             self._index.remake(self._kept.vectors(1000))
             self._kept.note({"changing": ""})
@@ -247,7 +241,7 @@ class KeptLibrary:
         vectors = self._embedder.passages([_embedded(passage.title, passage.text) for passage in found.passages])
         file = KeptFile(key, self._limits, found.problems)
         with self._inside:
-            new, gone = self._kept.replace(one.name, file, found.passages, vectors)
+            new, gone = self._kept.replace(one.name, file, found, vectors)
             self._index.add(new, vectors)
             self._index.delete(gone)
         return found.problems

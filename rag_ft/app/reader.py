@@ -59,7 +59,11 @@ def documents_settings(settings: LibrarySettings) -> DocumentsSettings:
 
 
 def read(path: Path, name: str, settings: LibrarySettings, at_page: Callable[[int], None]) -> dict[str, Any]:
-    """Read one file; return its `passages`, as lists of id, title, text and page, and its `problems` as sentences."""
+    """Read one file.
+
+    Returns:
+        Its `passages`, as lists of id, title, text, page and where pages begin in it; its `problems`, as sentences.
+    """
     if problem := _refused_unread(path):
         return _refused(problem)
 
@@ -78,7 +82,9 @@ def read(path: Path, name: str, settings: LibrarySettings, at_page: Callable[[in
             f"gives {len(chunks):,} passages, more than max_passages={settings.max_passages}: "
             f"set max_passages={len(chunks)} to read it"
         )
-    passages = [[one.passage.id, _title(one.passage.title), one.passage.text, one.passage.page] for one in chunks]
+    passages = [
+        [one.passage.id, _title(one.passage.title), one.passage.text, one.passage.page, one.pages] for one in chunks
+    ]
     problems = list(_problems(document.report))
     return {"passages": passages, "problems": problems or ([] if passages else [NO_TEXT])}
 

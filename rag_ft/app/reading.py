@@ -26,12 +26,22 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "TESSDAT
 _STARTING = 60.0  # seconds until its libraries are loaded, on a busy machine
 
 
+Pages = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Read:
-    """A file as passages, and what is wrong with it in sentences; without passages it is refused."""
+    """A file, read; without passages it is refused.
+
+    Attributes:
+        passages: of the file.
+        problems: what is wrong with it, in sentences.
+        pages: for each passage, (offset into its text, page) wherever a page begins.
+    """
 
     passages: tuple[Passage, ...]
     problems: tuple[str, ...]
+    pages: tuple[Pages, ...] = ()
 
 
 class _EndedError(Exception):
@@ -74,10 +84,11 @@ class Reader:
             self._end()
             seconds = time.monotonic() - began
             return Read((), (f"cannot be read: reading it broke off after {seconds:.0f} seconds",))
-        passages = tuple(Passage(id_, title, text, name, page) for id_, title, text, page in found["passages"])
+        passages = tuple(Passage(id_, title, text, name, page) for id_, title, text, page, _ in found["passages"])
+        pages = tuple(tuple((offset, page) for offset, page in one[4]) for one in found["passages"])
         if found["megabytes"] > self._settings.memory_megabytes // 3:
             self._end()  # what a large file leaves behind in memory is not taken from the next one
-        return Read(passages, tuple(found["problems"]))
+        return Read(passages, tuple(found["problems"]), pages)
 
     def _asked(self, path: Path, name: str) -> dict[str, Any]:
         assert self._process is not None

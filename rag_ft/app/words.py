@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rag_ft.app import Added, Found
-from rag_ft.app.ask import Sought, citation_stands
+from rag_ft.app.ask import Sought, citation_stands, page_of
 from rag_ft.generator import Answer
 
 _MOST_NAMES = 5
@@ -64,7 +64,7 @@ def _reasons(sought: Sought, answered: Answer) -> Iterator[str]:
     for quote in answered.citations:
         found = citation_stands(sought, quote.passage, quote.quote)
         reason = f" ({quote.reason})" if quote.reason else ""
-        yield f'  [{quote.passage}] {_place(sought, quote.passage)}: "{_one_line(quote.quote)}"{reason}'
+        yield f'  [{quote.passage}] {_source(sought, quote.passage, quote.quote)}: "{_one_line(quote.quote)}"{reason}'
         if not found:
             yield "      Beware: the passage does not say that word for word."
     if answered.analysis:
@@ -75,7 +75,7 @@ def _reasons(sought: Sought, answered: Answer) -> Iterator[str]:
 def _passages(sought: Sought, answered: Answer | None) -> Iterator[str]:
     judged = {one.passage: one for one in answered.relevance} if answered else {}
     for number, found in enumerate(sought.shown, start=1):
-        yield f"  [{number}] {_place(sought, number)} (similarity {found.score:.2f})"
+        yield f"  [{number}] {_place(found)} (similarity {found.score:.2f})"
         if number in judged:
             one = judged[number]
             yield f"      {'relevant' if one.relevant else 'not relevant'}{f': {one.reason}' if one.reason else ''}"
@@ -92,16 +92,22 @@ def _refused(added: Added) -> Iterator[str]:
         yield f"  {', '.join(names[:_MOST_NAMES])}{more}: {problem}"
 
 
-def _place(sought: Sought, number: int) -> str:
-    """Return file and page of a passage by its number in the prompt."""
+def _source(sought: Sought, number: int, quote: str) -> str:
+    """Return file and page of a quote by the number of its passage."""
     if not 1 <= number <= len(sought.shown):
         return "no such passage"
-    return place(sought.shown[number - 1])
+    found = sought.shown[number - 1]
+    page = page_of(found, quote)
+    return f"{found.file}, page {page}" if page else found.file
 
 
-def place(found: Found) -> str:
-    """Return file and page of a passage."""
-    return f"{found.file}, page {found.page}" if found.page else found.file
+def _place(found: Found) -> str:
+    """Return the file and the pages of a passage."""
+    if found.page is None:
+        return found.file
+    last = found.pages[-1][1] if found.pages else found.page
+    first = found.pages[0][1] if found.pages else found.page
+    return f"{found.file}, page {first}" if first == last else f"{found.file}, pages {first}-{last}"
 
 
 def _short(text: str) -> str:
@@ -124,6 +130,9 @@ def as_json(sought: Sought, answered: Answer | None) -> dict[str, Any]:
         "citations": [
             {
                 "passage": one.passage,
+                "page": page_of(sought.shown[one.passage - 1], one.quote)
+                if 1 <= one.passage <= len(sought.shown)
+                else None,
                 "quote": one.quote,
                 "reason": one.reason,
                 "verbatim": citation_stands(sought, one.passage, one.quote),
