@@ -137,11 +137,26 @@ def _interval_coverage(numbers: Mapping[str, Any]) -> Iterator[str]:
         yield f"| `{kind}` | {' | '.join(f'{100 * value:.1f} %' for value in (*means.values(), *ends))} |"
 
 
+def _gguf_answers(numbers: Mapping[str, Any]) -> Iterator[str]:
+    yield "| quantisation | size | same token ids | same first token | its logits differ by at most | same answers |"
+    yield "|---|---|---|---|---|---|"
+    count = len(numbers["right answers"])
+    for kind, one in numbers.items():
+        if not isinstance(one, dict) or "megabytes" not in one:
+            continue
+        share = 100 * one["as a share of their range"]
+        yield (
+            f"| `{kind}` | {one['megabytes']:.0f} MB | {one['prompts with the same ids']} of {count} | "
+            f"{one['same first token']} of {count} | {share:.1f} % of their range | {one['same answers']} of {count} |"
+        )
+
+
 TABLES: dict[tuple[str, str], Callable[[Mapping[str, Any]], Iterator[str]]] = {
     ("docs/architecture.md", "bm25"): _bm25,
     ("docs/data.md", "building"): _building,
     ("docs/data.md", "dense_mining"): _dense_mining,
     ("docs/evaluation.md", "interval_coverage"): _interval_coverage,
+    ("docs/ship.md", "gguf_answers"): _gguf_answers,
     ("docs/training.md", "training_speed"): _training_speed,
     ("docs/training.md", "shared_contexts"): _shared_contexts,
     ("docs/training.md", "shared_learning"): _shared_learning,

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 from rag_ft.export.compare import logits_of, probes
 from rag_ft.export.gguf import type_of
 from rag_ft.export.gguf_model import family_of, neighbours
-from rag_ft.export.gguf_tokenizer import read_tokenizer
+from rag_ft.export.gguf_tokenizer import read_tokenizer, tokenizer_of_gguf
 from rag_ft.export.ollama import go_template
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.frame import ChatFrame, chat_frame
@@ -89,6 +89,12 @@ def test_the_file_says_how_a_conversation_is_written_and_where_it_ends(exported:
         expected
     )
     assert str(folder) not in json.dumps(found)
+
+
+def test_a_base_that_came_as_gguf_keeps_its_tokenizer(exported: tuple[str, Path, Path]) -> None:
+    name, _, file = exported
+    own = read_tokenizer(family_tokenizer(name)).padded(len(family_tokenizer(name)) + 5)
+    assert tokenizer_of_gguf(GGUFReader(file)) == own
 
 
 def test_transformers_reads_the_adapters_answers_out_of_it(exported: tuple[str, Path, Path]) -> None:

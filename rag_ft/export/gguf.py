@@ -208,7 +208,7 @@ def _requantise(whole: Path, file: Path, kind: str) -> None:
     from gguf import LlamaFileType
 
     llama_cpp: Any = import_module("llama_cpp")
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # a line for each tensor otherwise
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # a line for each tensor otherwise
     told = llama_cpp.llama_model_quantize_default_params()
     told.ftype = LlamaFileType[f"MOSTLY_{kind.upper()}"].value
     failed = llama_cpp.llama_model_quantize(str(whole).encode(), str(file).encode(), ctypes.byref(told))
