@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -238,8 +239,10 @@ def test_what_a_reply_begins_with_is_part_of_what_was_asked() -> None:
 # a job
 
 
-def run(write: Any, style: Literal["reasoning", "self_reasoning"], **changes: Any) -> tuple[list[Any], list[Rejection]]:
-    row = ContextRow("row", PASSAGES, (asked(),))
+def run(
+    write: Any, style: Literal["reasoning", "self_reasoning"], answers: tuple[str, ...] = ("1801",), **changes: Any
+) -> tuple[list[Any], list[Rejection]]:
+    row = ContextRow("row", PASSAGES, (replace(asked(), answers=answers),))
     settings_ = TeacherLabelsSettings.model_validate(
         {"kind": "teacher", "style": style, "form": "text", "endpoint": {"base_url": "", "model": ""}, **changes}
     )
@@ -251,7 +254,7 @@ def run(write: Any, style: Literal["reasoning", "self_reasoning"], **changes: An
     def asker(calls: Iterable[Call]) -> Iterator[tuple[Call, Reply]]:
         yield from ((call, Reply(write(call))) for call in calls)
 
-    question = Question("q", "When was Aldo founded?", ("1801",), ("a",))
+    question = Question("q", "When was Aldo founded?", answers, ("a",))
     template = read_template(None, style, "text")
     writing = Writing(settings_, template, lambda id_: question, "abstain", None, turned_away)
     return list(write_rows([row], writing, asker, Tally())), away
@@ -262,6 +265,12 @@ def test_labels_in_text_go_through_the_same_gates() -> None:
     assert row.questions[0].label == READ
     rows, (rejection,) = run(lambda call: WHOLE.replace('founded in 1801"', 'found in 1801"'), "self_reasoning")
     assert (rows, rejection.gate) == ([], "quotes")
+
+
+def test_an_answer_of_several_words_may_be_all_of_a_reason() -> None:
+    written = "[2] yes: in the year 1801, in spring"
+    (row,), _ = run(lambda call: written, "reasoning", answers=("in the year 1801, in spring",))
+    assert row.questions[0].label.answer == "in the year 1801, in spring"
 
 
 def test_a_label_copied_from_the_example_is_asked_for_again_and_turned_away() -> None:

@@ -68,7 +68,7 @@ def repeated(label: Label, prompt: str, shown: Iterable[str]) -> list[str]:
     Args:
         label: that was read.
         prompt: as it was sent.
-        shown: texts in it that are no words of ours: passages and question.
+        shown: texts in it that are no words of ours: passages, question, answers.
     """
     own = one_line(prompt)
     for text in sorted(map(one_line, shown), key=len, reverse=True):

@@ -197,7 +197,9 @@ def _read(case: _Case, call: Call, settings: WrittenSettings, *, truncated: bool
     else:
         parsed = parse_text(*shape, truncated=truncated, told=_told(case.asked) if settings.show_answer else None)
     texts = (text for passage in case.passages for text in (passage.title, passage.text))
-    copied = repeated(parsed.label, restored(call.messages[0]["content"]), [*texts, case.asked.question])
+    copied = repeated(
+        parsed.label, restored(call.messages[0]["content"]), [*texts, case.asked.question, *case.asked.answers]
+    )
     return replace(parsed, problems=(*parsed.problems, *copied))
 
 
