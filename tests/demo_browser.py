@@ -86,7 +86,7 @@ def opened(browser: Any, url: str, **context: Any) -> Iterator[tuple[Any, Seen]]
     """Open the page as a visitor of their own, and note what it complains of."""
     seen = Seen()
     visit = browser.new_context(**{"viewport": WIDE, "locale": "en-GB", **context})
-    visit.set_default_timeout(20_000)
+    visit.set_default_timeout(60_000)
     try:
         page = visit.new_page()
         page.on("console", lambda one: seen.complaints.append(one.text) if one.type == "error" else None)

@@ -14,6 +14,7 @@ from demo_visitor import Visitor, text_file
 
 pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'rag-ft[demo]'")
 
+from data_builders.errors import RagFtError
 from rag_ft.app.demo import DemoSettings
 from rag_ft.app.demo_words import WORDS
 
@@ -167,8 +168,6 @@ class TestFailures:
             assert str(tmp_path) not in visitor.raw
 
     def test_taken_port_is_one_sentence(self):
-        from data_builders.errors import RagFtError
-
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -177,6 +176,14 @@ class TestFailures:
                 pytest.raises(RagFtError, match=f"port {port}: another program has it"),
                 demo(settings=DemoSettings(port=port)),
             ):
+                pass
+
+    def test_address_that_cannot_be_had_is_one_sentence(self):
+        for host, message in (
+            ("::1", "the page is served over IPv4"),
+            ("203.0.113.9", "the address is not this machine's"),
+        ):
+            with pytest.raises(RagFtError, match=message), demo(settings=DemoSettings(host=host, port=0)):
                 pass
 
 

@@ -7,6 +7,7 @@ import pytest
 from demo_stub import Failing, Quoting, WordLibrary
 
 from data_builders.errors import RagFtError
+from rag_ft.app import Added
 from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
 from rag_ft.app.demo_sessions import GRACE, IDLE, MOST_TURNS, Sessions
 from rag_ft.app.demo_talk import at_once, told
@@ -158,6 +159,15 @@ class TestUploads:
         assert not any(path.exists() for path in paths)
         with held(uploads) as paths:
             assert add(sessions, "bo", paths) == [say("en", "failed_file", name="a.txt"), "b.txt: 1 passage."]
+
+    def test_advice_for_who_runs_the_page_is_not_given_to_visitors(self, tmp_path):
+        class Slow(WordLibrary):
+            def add_file(self, path, name):
+                slow = "takes longer than 60 seconds for page 3: set seconds_per_page=120 to give it more"
+                return Added((), (), (), ((name, slow),), 0)
+
+        sentences = add(Sessions(Slow), "ada", files(tmp_path, a="One."))
+        assert sentences == ["a.txt: takes longer than 60 seconds for page 3"]
 
     def test_whatever_a_reader_raises_is_a_sentence_without_a_path(self, clock, tmp_path, caplog):
         class Bad(WordLibrary):

@@ -16,7 +16,7 @@ from rag_ft.app.demo_desk import Desk
 from rag_ft.app.demo_sessions import OwnLibrary, Sessions, SharedLibrary
 from rag_ft.generator import Generator
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost")
 FILES_AT_ONCE = 20
 """Files of one upload, of the largest size each."""
 _SWEEP_EVERY = 30.0
@@ -78,6 +78,8 @@ def serving(settings: DemoSettings, backing: Backing) -> Iterator[str]:
     Raises:
         RagFtError: gradio is not installed, or the port is taken.
     """
+    if ":" in settings.host:
+        raise RagFtError(f"--host {settings.host}: the page is served over IPv4. Write 127.0.0.1, or 0.0.0.0 for all.")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rag-ft-demo-")))
         stack.enter_context(_environment(folder / "uploads"))
@@ -140,7 +142,7 @@ def _gate(settings: DemoSettings, uploads: Path) -> Any:
 
     from rag_ft.app.demo_gate import Gate
 
-    hosts = frozenset({"127.0.0.1", "localhost", "[::1]"}) if settings.is_private else frozenset[str]()
+    hosts = frozenset(LOOPBACK) if settings.is_private else frozenset[str]()
     most = settings.megabytes * FILES_AT_ONCE * 2**20
     return Middleware(Gate, folder=str(uploads), hosts=hosts, upload_bytes=most)
 
@@ -182,7 +184,7 @@ def _sweeping(sessions: Sessions) -> Iterator[None]:
 def _free_port(host: str) -> int:
     import socket
 
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+    with socket.socket() as tried:
         tried.bind((host, 0))
         return int(tried.getsockname()[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from rag_ft.app.demo_words import counted, say
 MOST_FILES = 50
 """Documents that a session may hold."""
 
+_ADVICE = re.compile(r": set \w+=.*$")  # for who runs the page; a visitor has no settings
 _LOG = logging.getLogger(__name__)
 
 
@@ -95,7 +97,7 @@ def _added(sessions: Sessions, session: Session, file: Path) -> Line:
         return Line(say(session.language, "failed_file", name=file.name))
     others = sum(count for name, count in session.documents.items() if name != file.name)
     count = session.documents[file.name] = added.passages - others
-    problems = " ".join(reason for _, reason in added.refused)
+    problems = " ".join(_ADVICE.sub("", reason) for _, reason in added.refused)
     if not count:
         del session.documents[file.name]
         return Line(f"{file.name}: {problems}" if problems else say(session.language, "failed_file", name=file.name))
