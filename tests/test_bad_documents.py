@@ -126,6 +126,26 @@ class TestLimits:
         assert said_of["long.txt"] == ("gives 20 passages, more than max_passages=3: set max_passages=20 to read it",)
         assert said_of["big.txt"] == ("has 2 MB, more than max_megabytes=1: set max_megabytes=2 to read it",)
 
+    @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="/proc tells what a process sees")
+    def test_process_that_reads_files_sees_no_secret_of_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        (tmp_path / "good.txt").write_text("The ferry leaves at noon.")
+        with Reader(LibrarySettings()) as reader:
+            reader.read(tmp_path / "good.txt", "good.txt")
+            assert reader._process is not None
+            seen = Path(f"/proc/{reader._process.pid}/environ").read_bytes()
+        assert b"PATH=" in seen
+        assert b"hf_secret" not in seen
+
+    def test_module_beside_the_documents_is_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "json.py").write_text("raise SystemExit('a module of the documents was run')")
+        (tmp_path / "good.txt").write_text("The ferry leaves at noon.")
+        with Reader(LibrarySettings()) as reader:
+            assert len(reader.read(Path("good.txt"), "good.txt").passages) == 1
+
     def test_raised_limit_reads_what_was_refused_and_nothing_else(self, tmp_path: Path) -> None:
         folder = tmp_path / "docs"
         folder.mkdir()

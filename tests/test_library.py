@@ -296,13 +296,13 @@ class TestShared:
                 except BaseException as error:
                     errors.append(error)
 
-            threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
             assert errors == []
-            assert len(contents(library)) == 8
+            assert len(contents(library)) == 12
 
 
 class TestPlaces:

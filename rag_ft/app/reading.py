@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT")
 """What the process sees of the environment: it needs no token of anything."""
 _STARTING = 60.0  # seconds until its libraries are loaded, on a busy machine
+_AT_ONCE = threading.BoundedSemaphore(4)  # processes of all readers here: visitors of a page may add files together
 
 
 Pages = tuple[tuple[int, int], ...]
@@ -117,19 +118,12 @@ class Reader:
     def _start(self) -> None:
         if self._process is not None:
             return
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        # -P: a file json.py among the documents, or where the user stands, is not ours to run
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rag_ft.app.reader", self._settings.model_dump_json()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            cwd=tempfile.gettempdir(),
-            env={**environment, "PYTHONPATH": str(ROOT), "OMP_THREAD_LIMIT": "1"},
-            start_new_session=True,
-        )
+        _AT_ONCE.acquire()
+        try:
+            self._process = _process(self._settings)
+        except BaseException:
+            _AT_ONCE.release()
+            raise
         self._answers = queue.SimpleQueue()
         assert self._process.stdout is not None
         threading.Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True).start()
@@ -139,6 +133,7 @@ class Reader:
         if self._process is None:
             return
         process, self._process = self._process, None
+        _AT_ONCE.release()
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(process.pid, signal.SIGKILL)  # tesseract, where it is at work, goes too
@@ -146,6 +141,22 @@ class Reader:
                 process.kill()
         with contextlib.suppress(OSError):
             process.communicate()
+
+
+def _process(settings: LibrarySettings) -> subprocess.Popen[str]:
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # -P: a file json.py among the documents, or where the user stands, is not ours to run
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "rag_ft.app.reader", settings.model_dump_json()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        cwd=tempfile.gettempdir(),
+        env={**environment, "PYTHONPATH": str(ROOT), "OMP_THREAD_LIMIT": "1"},
+        start_new_session=True,
+    )
 
 
 def _listen(stream: IO[str], answers: queue.SimpleQueue[str | None]) -> None:
