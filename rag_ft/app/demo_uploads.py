@@ -17,6 +17,7 @@ from data_builders.errors import RagFtError
 from rag_ft.app.demo_sessions import Session, Sessions
 from rag_ft.app.demo_talk import told
 from rag_ft.app.demo_words import counted, say
+from rag_ft.app.listing import printable_name
 
 MOST_FILES = 50
 """Documents that a session may hold."""
@@ -62,7 +63,7 @@ def add_files(sessions: Sessions, session: Session, files: Sequence[Path], megab
         megabytes: the most that one may have.
     """
     for file in files:
-        yield Line(say(session.language, "reading", name=file.name), passing=True)
+        yield Line(say(session.language, "reading", name=printable_name(file.name)), passing=True)
         if reason := refusal(session, file, megabytes):
             yield Line(reason)
         else:
@@ -71,7 +72,7 @@ def add_files(sessions: Sessions, session: Session, files: Sequence[Path], megab
 
 def refusal(session: Session, file: Path, megabytes: int) -> str:
     """Return why a file is not even opened; empty if it is."""
-    name = file.name
+    name = printable_name(file.name)
     if not file.is_file():
         return say(session.language, "failed_file", name=name)
     size = file.stat().st_size
@@ -88,18 +89,19 @@ def refusal(session: Session, file: Path, megabytes: int) -> str:
 
 def _added(sessions: Sessions, session: Session, file: Path) -> Line:
     """Read a file into the session's library; one of the same name gives way to it."""
+    name = printable_name(file.name)
     try:
-        added = sessions.open(session).add_file(file, file.name)
+        added = sessions.open(session).add_file(file, name)
     except RagFtError as error:
-        return Line(f"{file.name}: {told(error)}")
+        return Line(f"{name}: {told(error)}")
     except Exception:  # whatever a file does to its reader, the page lives on
         _LOG.exception("an uploaded file could not be read")
-        return Line(say(session.language, "failed_file", name=file.name))
-    others = sum(count for name, count in session.documents.items() if name != file.name)
-    count = session.documents[file.name] = added.passages - others
+        return Line(say(session.language, "failed_file", name=name))
+    others = sum(count for other, count in session.documents.items() if other != name)
+    count = session.documents[name] = added.passages - others
     problems = " ".join(_ADVICE.sub("", reason) for _, reason in added.refused)
     if not count:
-        del session.documents[file.name]
-        return Line(f"{file.name}: {problems}" if problems else say(session.language, "failed_file", name=file.name))
-    read = say(session.language, "read", name=file.name, passages=counted(session.language, count))
+        del session.documents[name]
+        return Line(f"{name}: {problems}" if problems else say(session.language, "failed_file", name=name))
+    read = say(session.language, "read", name=name, passages=counted(session.language, count))
     return Line(f"{read} {problems}".strip(), passing=not problems)
