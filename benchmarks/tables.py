@@ -151,8 +151,28 @@ def _gguf_answers(numbers: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _asking(numbers: Mapping[str, Any]) -> Iterator[str]:
+    files, load = numbers["PDF files"], numbers["others at work (load average)"]
+    yield "| what | time |"
+    yield "|---|---|"
+    yield (
+        f"| find 10 of {numbers['passages']:,} passages | {numbers['finding 10 passages, median (ms)']:.0f} ms (median), "
+        f"{numbers['finding 10 passages, 95th percentile (ms)']:.0f} ms (95th percentile), of them "
+        f"{numbers['processor time of finding them (ms)']:.0f} ms of work |"
+    )
+    yield f"| look whether {files} PDF files are unchanged | {numbers['update with nothing new (s)']:.2f} s |"
+    yield f"| add one PDF file to them: one is read | {numbers['update with one PDF more (s)']:.1f} s |"
+    yield f"| read and embed all of them, a page each | {numbers['reading and embedding 200 PDF files (s)']:.0f} s |"
+    yield ""
+    yield (
+        f"One core of a machine with two, on which {load:.0f} other processes were waiting for them. "
+        "`python -m benchmarks.asking` measures it on yours."
+    )
+
+
 TABLES: dict[tuple[str, str], Callable[[Mapping[str, Any]], Iterator[str]]] = {
     ("docs/architecture.md", "bm25"): _bm25,
+    ("docs/ask.md", "asking"): _asking,
     ("docs/data.md", "building"): _building,
     ("docs/data.md", "dense_mining"): _dense_mining,
     ("docs/evaluation.md", "interval_coverage"): _interval_coverage,
