@@ -153,20 +153,25 @@ def _gguf_answers(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 def _asking(numbers: Mapping[str, Any]) -> Iterator[str]:
     files, load = numbers["PDF files"], numbers["others at work (load average)"]
+    median, late, work = (
+        numbers[name]
+        for name in (
+            "finding 10 passages, median (ms)",
+            "finding 10 passages, 95th percentile (ms)",
+            "processor time of finding them (ms)",
+        )
+    )
     yield "| what | time |"
     yield "|---|---|"
-    yield (
-        f"| find 10 of {numbers['passages']:,} passages | {numbers['finding 10 passages, median (ms)']:.0f} ms (median), "
-        f"{numbers['finding 10 passages, 95th percentile (ms)']:.0f} ms (95th percentile), of them "
-        f"{numbers['processor time of finding them (ms)']:.0f} ms of work |"
-    )
+    yield f"| find 10 of {numbers['passages']:,} passages: the processor's part | {work:.0f} ms |"
+    yield f"| the same by the clock | median {median:.0f} ms, 95th percentile {late:.0f} ms |"
     yield f"| look whether {files} PDF files are unchanged | {numbers['update with nothing new (s)']:.2f} s |"
     yield f"| add one PDF file to them: one is read | {numbers['update with one PDF more (s)']:.1f} s |"
     yield f"| read and embed all of them, a page each | {numbers['reading and embedding 200 PDF files (s)']:.0f} s |"
     yield ""
     yield (
-        f"One core of a machine with two, on which {load:.0f} other processes were waiting for them. "
-        "`python -m benchmarks.asking` measures it on yours."
+        f"With one thread on a machine of two cores that was busy with other work (load average {load:.0f}). "
+        "Try yours: `python -m benchmarks.asking`."
     )
 
 
