@@ -82,3 +82,17 @@ def test_an_adapter_that_is_gone_on_from_stays_at_its_commit(built_data: Path, t
             shutil.rmtree(run / "adapter")
             hub.main["org/adapter"] = NEW
             hub.asked.clear()
+
+
+def test_without_a_network_weights_of_the_hub_are_a_sentence(built_data: Path, tmp_path: Path) -> None:
+    model = {**tiny_settings(Path("x"))["model"], "weights": "org/base"}
+    recipe = tiny_run(tmp_path / "run", Path("org/base"), built_data, model=model)
+    nobody = Hub({}, {})
+    with serving(nobody):
+        pass  # nobody listens at its address any more
+    for arguments in (["train", recipe], ["evaluate", recipe]):
+        done = verb(nobody, tmp_path / "home", *arguments)
+        assert done.returncode == 2, done.stderr
+        assert "org/base: the Hub does not give it" in done.stderr
+        assert "your network" in done.stderr
+        assert "Traceback" not in done.stderr

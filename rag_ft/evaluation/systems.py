@@ -137,6 +137,7 @@ def is_adapter(reference: str) -> bool:
         return (folder / CONFIG_FILE).is_file()
     if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         return False
+    from httpx import HTTPError
     from huggingface_hub import constants, file_exists, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -144,7 +145,7 @@ def is_adapter(reference: str) -> bool:
         if constants.HF_HUB_OFFLINE:
             return isinstance(try_to_load_from_cache(reference, CONFIG_FILE), str)
         return file_exists(reference, CONFIG_FILE)
-    except (HfHubHTTPError, HFValidationError, OSError):
+    except (HfHubHTTPError, HTTPError, HFValidationError, OSError):
         return False
 
 

@@ -179,12 +179,13 @@ def _pinned(folder: Path, reference: str, revision: object) -> Weights:
 def _with_tokenizer(folder: Path, *, is_on_hub: bool, reference: str) -> bool:
     """Tell whether an adapter brings a tokenizer; from the Hub it is fetched at the commit of the adapter."""
     if is_on_hub:
+        from httpx import HTTPError
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
             snapshot_download(reference, revision=folder.name, allow_patterns=_TOKENIZER)
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError) as error:
             raise RagFtError(
                 f"reference={reference}: the Hub does not give its tokenizer ({str(error).splitlines()[0]}). Check "
                 "your network, and try again."
@@ -197,6 +198,7 @@ def contract_folder(reference: str, revision: str | None = None) -> Path:
     folder = Path(reference).expanduser()
     if folder.exists() or portable(reference) is None or reference.startswith("package:"):
         return RunFolder(folder).adapter if (folder / RECIPE_FILE).is_file() else folder
+    from httpx import HTTPError
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
@@ -204,7 +206,7 @@ def contract_folder(reference: str, revision: str | None = None) -> Path:
         return Path(hf_hub_download(reference, CONTRACT_FILE, revision=revision)).parent
     except (EntryNotFoundError, LocalEntryNotFoundError):
         return folder
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, OSError) as error:
         raise RagFtError(
             f"reference={reference}: the Hub does not give it ({str(error).splitlines()[0]}). Check the name, your "
             "network and, for a private repository, `hf auth login`."

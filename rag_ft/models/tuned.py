@@ -144,6 +144,7 @@ def with_local_adapter(settings: ModelSettings, weights: Weights) -> ModelSettin
 
 
 def _from_hub(reference: str, revision: str | None) -> Path:
+    from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -152,7 +153,7 @@ def _from_hub(reference: str, revision: str | None) -> Path:
         raise RagFtError(f"{wrong}. Give the folder or the Hub id (organisation/name) of an adapter.")
     try:
         return Path(snapshot_download(reference, revision=revision, allow_patterns=_WANTED))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise RagFtError(
             f"{wrong}, and the Hub does not give it ({str(error).splitlines()[0]}). Check the name, your network and, "
             "for a private adapter, `hf auth login`."

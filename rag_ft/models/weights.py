@@ -137,6 +137,7 @@ def _recorded(training: Path) -> dict[str, Any]:
 
 def _commit(reference: str, revision: str | None, setting: str, file: str = "config.json") -> str:
     """Return the commit that a revision of a model on the Hub is now."""
+    from httpx import HTTPError
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -151,7 +152,7 @@ def _commit(reference: str, revision: str | None, setting: str, file: str = "con
             f"{setting}={reference}: no such folder, and no Hub id either. Give an existing folder, or a Hub id as "
             "organisation/name."
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, OSError) as error:
         raise RagFtError(
             f"{setting}={reference}: the Hub does not give it ({str(error).splitlines()[0]}). Check the name, "
             "your network and, for a gated model, `hf auth login`."
