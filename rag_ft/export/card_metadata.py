@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_ft.export.card_facts import CardFacts
+from rag_ft.recipe.licences import hub_licence
 from rag_ft.report.findings import counts_of, find, gold_modes, level, main_systems, percent, title
 
 _TAGS = ("rag-ft", "rag", "retrieval-augmented-generation")
@@ -20,7 +21,7 @@ def card_metadata(scores: Mapping[str, Any] | None, facts: CardFacts) -> dict[st
         "base_model_relation": relation if facts.base_model else None,
         "library_name": _LIBRARIES[facts.form],
         "pipeline_tag": "text-generation",
-        "license": facts.licence,
+        **(hub_licence(facts.licence) if facts.licence else {}),
         "language": list(facts.export.language),
         "tags": [*_TAGS, *(["lora"] if facts.form == "adapter" else [])],
         "datasets": facts.datasets,

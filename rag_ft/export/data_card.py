@@ -13,7 +13,7 @@ from rag_ft.export.card import sources_table, with_metadata
 from rag_ft.export.card_facts import DataSource
 from rag_ft.export.push_files import Gathered, PushFile, text_file
 from rag_ft.export.push_scan import Places
-from rag_ft.recipe.licences import allows_changes
+from rag_ft.recipe.licences import allows_changes, hub_licence
 from rag_ft.report.markdown import code_block, escape, fact_lines
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -149,14 +149,13 @@ def data_card(tables: Sequence[DataTable], facts: DataFacts, places: Places) -> 
 
 def data_metadata(tables: Sequence[DataTable], facts: DataFacts) -> dict[str, Any]:
     """Return the metadata block; licences of several kinds are "other", and one that nobody stated is left out."""
-    licences = {one.licence for one in facts.sources}
     configs: list[dict[str, Any]] = []
     for name in dict.fromkeys(table.name for table in tables):
         files = [{"split": table.split, "path": table.file} for table in tables if table.name == name]
         configs.append({"config_name": name, "data_files": files, **({} if configs else {"default": True})})
     total = sum(table.rows for table in tables if table.name == tables[0].name)
     metadata = {
-        "license": next(iter(licences)) if len(licences) == 1 else "other" if None not in licences else None,
+        **_licence({one.licence for one in facts.sources}),
         "language": list(facts.language),
         "task_categories": ["question-answering", "text-generation"],
         "size_categories": [next((name for most, name in _SIZES if total < most), "n>1M")],
@@ -165,6 +164,13 @@ def data_metadata(tables: Sequence[DataTable], facts: DataFacts) -> dict[str, An
         "configs": configs,
     }
     return {key: value for key, value in metadata.items() if value}
+
+
+def _licence(of_sources: set[str | None]) -> dict[str, str]:
+    known = {one for one in of_sources if one is not None}
+    if known != of_sources or not known:
+        return {}
+    return hub_licence(known.pop()) if len(known) == 1 else {"license": "other"}
 
 
 def _about_tables(tables: Sequence[DataTable]) -> str:

@@ -42,6 +42,12 @@ def _llama(version: str, *, names: bool = True) -> Licence:
     return Licence(f"llama{version}", True, notice, shown, prefix)
 
 
+def _qwen(identifier: str, name: str) -> Licence:
+    """Return a licence of Qwen's own; its sections 3 and 4 ask for the notice and the words."""
+    notice = f"Qwen is licensed under the Qwen {name}, Copyright (c) Alibaba Cloud. All Rights Reserved."
+    return Licence(identifier, True, notice, "Built with Qwen")
+
+
 _APACHE, _MIT = Licence("apache-2.0"), Licence("mit")
 # ai.google.dev/gemma/terms, section 3.1
 _GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -53,10 +59,10 @@ _BASES: tuple[tuple[str, Licence], ...] = (
     (r"meta-llama/(Meta-)?Llama-3\.1-.*", _llama("3.1")),
     (r"meta-llama/Llama-3\.2-.*", _llama("3.2")),
     (r"meta-llama/Llama-3\.3-.*", _llama("3.3")),
-    (r"google/gemma-(1\.1-|2-|3-)?\d+b(-it|-pt)?", _GEMMA),
+    (r"google/gemma-(1\.1-|2-|3-)?\d+[bm](-it|-pt)?", _GEMMA),
     (r"Qwen/Qwen3-[\d.]+B(-A\d+B)?(-Base|-Instruct-2507|-Thinking-2507)?", _APACHE),
-    (r"Qwen/Qwen2\.5-3B(-Instruct)?", Licence("qwen-research", True)),
-    (r"Qwen/Qwen2\.5-72B(-Instruct)?", Licence("qwen", True)),
+    (r"Qwen/Qwen2\.5-3B(-Instruct)?", _qwen("qwen-research", "RESEARCH LICENSE AGREEMENT")),
+    (r"Qwen/Qwen2\.5-72B(-Instruct)?", _qwen("qwen", "LICENSE AGREEMENT")),
     (r"Qwen/Qwen2\.5-[\d.]+B(-Instruct)?", _APACHE),
     (r"mistralai/Mistral-Nemo-(Instruct|Base)-2407", _APACHE),
     (r"mistralai/Mistral-7B-(Instruct-)?v0\.[123]", _APACHE),
@@ -70,6 +76,18 @@ _DATA = {
     "google-research-datasets/natural_questions": "cc-by-sa-3.0",
     "google-research-datasets/nq_open": "cc-by-sa-3.0",
 }
+# huggingface.co/docs/hub/repositories-licenses; what the Hub's check of a card names (huggingface_hub#4218)
+_ON_THE_HUB = """
+apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
+lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
+openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown
+other
+"""
 INVENTED = "apache-2.0"
 """Licence of the invented world: a program of this project writes it."""
 
@@ -95,6 +113,14 @@ def contradiction(told: str | None, weights: str) -> str | None:
         f'"{told}" cannot be the licence of what is made from {weights}, which stays under {known.identifier}: set '
         f"{known.identifier}, or remove it."
     )
+
+
+def hub_licence(licence: str) -> dict[str, str]:
+    """Return a licence as the metadata of a card have it: the Hub takes no card whose `license` it does not know."""
+    name = licence.strip().lower()
+    if name in _ON_THE_HUB.split():
+        return {"license": name}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", name).strip("-") or "other"}
 
 
 def data_licence(source: Mapping[str, object], told: str | None) -> str | None:
