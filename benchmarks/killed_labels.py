@@ -86,7 +86,8 @@ def main() -> None:
         numbers["its peak memory after 1/4, 1/2, 3/4 and all (MiB)"] = alone.peaks()
         changed = [f"--{name.replace('_', '-')} {value}" for name, value in vars(given).items()
                    if value != parser.get_default(name)]  # fmt: skip
-        write_result("killed_labels", numbers, " ".join(["python -m benchmarks.killed_labels", *changed]))
+        name = "killed_labels_real_model" if given.url else "killed_labels"
+        write_result(name, numbers, " ".join(["python -m benchmarks.killed_labels", *changed]))
 
 
 class Job:
