@@ -15,12 +15,16 @@ from typing import Any
 
 @dataclass
 class Hub:
-    """`models` holds, for each id, the folder of each commit; `main` holds the commit each branch points at."""
+    """`models` holds, for each id, the folder of each commit; `main` holds the commit each branch points at.
+
+    What ends with one of `broken` is answered with an error of the Hub's own.
+    """
 
     models: dict[str, dict[str, Path]]
     main: dict[str, str]
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def commit(self, name: str, revision: str) -> str | None:
         commit = self.main[name] if revision == "main" else revision
@@ -38,6 +42,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def do_GET(self) -> None:
             hub.asked.append(f"{self.command} {self.path}")
             parts = self.path.split("?")[0].strip("/").split("/")
+            if self.path.endswith(tuple(hub.broken)):
+                return self.answer(507, b"")  # which the client asks once
             if parts[:2] == ["api", "models"] and parts[4:5] in ([], ["revision"]):
                 return self.about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
             if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:

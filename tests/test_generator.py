@@ -357,3 +357,12 @@ def test_a_run_that_has_not_been_trained_and_a_base_for_whole_weights_are_refuse
         load_generator(tmp_path)
     with pytest.raises(RagFtError, match="holds no adapter to put on it"):
         load_generator(tiny_weights, base=str(write_weights(tmp_path / "other", seed=1)))
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "x" * 5000], ids=["home", "long"])
+@pytest.mark.parametrize("argument", ["reference", "base"])
+def test_a_name_that_no_file_system_can_look_up_is_told(name: str, argument: str) -> None:
+    given: dict[str, Any] = {"reference": "org/name", argument: name}
+    with pytest.raises(RagFtError, match=f"^{argument}=.* cannot be looked up") as refusal:
+        load_generator(**given)
+    assert len(str(refusal.value)) < 200

@@ -125,3 +125,22 @@ def test_whole_weights_of_the_hub_bring_their_contract_and_a_server_needs_nothin
     assert served[0] == ["1801", None]
     assert "org/plain has no prompt.json" in served[1][1]
     assert not [line for line in hub.asked if "safetensors" in line or "tokenizer" in line]
+
+
+def test_weights_whose_contract_the_hub_does_not_give_are_not_asked_in_another_way(
+    trained_run: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    merged = shutil.copytree(tiny_weights, tmp_path / "merged")
+    shutil.copy(trained_run / "adapter" / "prompt.json", merged)
+    hub = Hub({"org/merged": {WHOLE: merged}}, {"org/merged": WHOLE}, broken=["prompt.json"])
+    given: dict[str, Any] = {"reference": "org/merged", "style": "reasoning", "max_new_tokens": 4}
+    where = {"server": "http://127.0.0.1:9/v1", "model": "m"}
+    with serving(hub):
+        found = asking(hub, tmp_path / "home", given, {"reference": "org/merged", **where})
+        hub.broken.clear()
+        mended = asking(hub, tmp_path / "home", given)
+        [unknown] = asking(hub, tmp_path / "other home", {"reference": "org/merged", **where}, HF_HUB_OFFLINE="1")
+    for output, error in (*found, unknown):
+        assert output is None
+        assert "cannot be asked how it was trained to be asked" in error
+    assert "was trained in the style answer, not reasoning" in mended[0][1]

@@ -79,6 +79,39 @@ def test_pieces_come_as_they_are_written_and_the_answer_at_the_end() -> None:
     assert server.bodies[0]["stream"] is True
 
 
+def test_a_letter_that_comes_in_two_halves_is_one_piece_and_half_a_letter_is_none() -> None:
+    with serving_events(answering("a \ud83d", "\ude00 b", "\ud83d c", "\ud83d")) as server:
+        *pieces, last = load_generator(server=server.url, model="m").stream(QUESTION, PASSAGES)
+    assert pieces == ["a ", "\U0001f600 b", "\ufffd c"]
+    assert isinstance(last, Answer)
+    assert last.output == "".join(str(piece) for piece in pieces)
+    assert last.output.encode()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nothing://me:s3cret@host"])
+def test_a_proxy_for_everything_is_none_for_this_machine_and_one_that_cannot_be_used_is_told(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)  # which the other client does not look at either
+    with serving_events(answering("1801")) as server:
+        generator = load_generator(server=server.url, model="m")
+        assert generator.answer(QUESTION, PASSAGES).answer == "1801"
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(RagFtError, match="the proxy that the environment names") as refusal:
+            generator.answer(QUESTION, PASSAGES)
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_a_key_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving_events(answering("1801")) as server:
+        generator = load_generator(server=server.url, model="m")
+        monkeypatch.setenv("OPENAI_API_KEY", "\uc5f4\uc1e0")
+        with pytest.raises(RagFtError, match="OPENAI_API_KEY holds spaces, line ends or letters"):
+            generator.answer(QUESTION, PASSAGES)
+
+
 def test_a_stream_that_is_left_ends_the_request() -> None:
     many = [event("", role="assistant"), event("18"), *(event("x" * 60_000) for _ in range(200)), DONE]
     with serving_events(lambda body, before: Written(many), held=True) as server:
@@ -213,6 +246,10 @@ def test_a_reference_for_a_server_must_have_a_contract_that_is_kept(trained_run:
     where: dict[str, Any] = {"server": "http://127.0.0.1:9/v1", "model": "m"}
     with pytest.raises(RagFtError, match=r"has no prompt\.json"):
         load_generator(tiny_weights, **where)
+    with pytest.raises(RagFtError, match="no such folder"):
+        load_generator("runs/mistyped/adapter", **where)
+    with pytest.raises(RagFtError, match="model=NAME is missing"):
+        load_generator(server="http://127.0.0.1:9/v1", model="")
     with pytest.raises(RagFtError, match="trained in the style answer, not self_reasoning"):
         load_generator(trained_run, style="self_reasoning", **where)
     allowed = load_generator(trained_run, style="self_reasoning", allow_prompt_mismatch=True, **where)

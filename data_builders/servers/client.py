@@ -66,7 +66,7 @@ def server_asker(settings: EndpointSettings, writing: Writing, spending: Spendin
         RagFtError: the package aiohttp is missing, or the key or the address cannot be one.
     """
     _http()
-    _key(settings)
+    key_of(settings)
     _check_address(settings)
     structured = "json_schema" if writing.structured == "auto" else writing.structured
     return ServerAsker(settings, writing, spending or Spending(), Taken(structured))
@@ -144,7 +144,7 @@ class _Exchange:
 
     def __post_init__(self) -> None:
         self.address = f"{self.asker.settings.base_url.rstrip('/')}/chat/completions"
-        self.proxy = _proxy(self.address)
+        self.proxy = proxy_of(self.address)
         self.turns = asyncio.Semaphore(self.asker.settings.concurrency)
 
     def session(self) -> Any:
@@ -153,7 +153,7 @@ class _Exchange:
         return http.ClientSession(
             connector=http.TCPConnector(limit=settings.concurrency),
             timeout=http.ClientTimeout(total=settings.timeout),
-            headers={"Authorization": f"Bearer {_key(settings) or 'none'}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {key_of(settings) or 'none'}", "Content-Type": "application/json"},
             cookie_jar=http.DummyCookieJar(),
         )
 
@@ -244,7 +244,7 @@ def _pause(tries: int) -> float:
     return min(_FIRST_PAUSE * 2.0**tries, _LONGEST_PAUSE) * (1 - 0.25 * random.random())
 
 
-def _proxy(address: str) -> str | None:
+def proxy_of(address: str) -> str | None:
     """Return the proxy that the environment names for an address (https_proxy, no_proxy, ...)."""
     parts = urlsplit(address)
     return None if not parts.hostname or proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
@@ -320,12 +320,16 @@ def _without_key(reply: Reply, failure: str, settings: EndpointSettings) -> Repl
 
 
 def _hidden(text: str, settings: EndpointSettings) -> str:
-    key = _key(settings)
+    key = key_of(settings)
     return text.replace(key, "***") if key else text
 
 
-def _key(settings: EndpointSettings) -> str:
-    """Return the key, empty where its variable is not set."""
+def key_of(settings: EndpointSettings) -> str:
+    """Return the key, empty where its variable is not set.
+
+    Raises:
+        RagFtError: it cannot be a key.
+    """
     key = os.environ.get(settings.api_key_env, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise RagFtError(

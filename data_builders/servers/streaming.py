@@ -7,7 +7,6 @@ The protocol's server-sent events: https://platform.openai.com/docs/api-referenc
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
+from data_builders.servers.client import key_of, proxy_of
 from data_builders.servers.protocol import Outcome, Taken, Writing, body_of, learn, pause_asked, read, told
 from data_builders.servers.settings import EndpointSettings
 
@@ -32,6 +32,7 @@ class _Read:
     """What has been read of an answer."""
 
     text: list[str] = field(default_factory=list)
+    half: str = ""
     refusal: str = ""
     usage: Any = None
     finish: Any = None
@@ -48,8 +49,15 @@ class _Read:
         delta = choice.get("delta")
         content, refusal = (delta.get(name) for name in ("content", "refusal")) if isinstance(delta, dict) else ("", "")
         self.refusal += refusal if isinstance(refusal, str) else ""
-        self.text.append(content if isinstance(content, str) else "")
+        self.text.append(self._letters(content if isinstance(content, str) else ""))
         return self.text[-1]
+
+    def _letters(self, piece: str) -> str:
+        """Return a piece in whole letters: half of a surrogate pair at its end waits for the other half."""
+        piece, self.half = self.half + piece, ""
+        if "\ud800" <= piece[-1:] <= "\udbff":
+            piece, self.half = piece[:-1], piece[-1]
+        return piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def outcome(self) -> Outcome:
         """Return what the same answer would have been in one piece."""
@@ -77,10 +85,9 @@ def streamed(
     """
     import httpx
 
-    began, taken = time.perf_counter(), taken or Taken("off")
-    key = os.environ.get(settings.api_key_env, "").strip()
+    began, taken, key = time.perf_counter(), taken or Taken("off"), key_of(settings)
     try:
-        with httpx.Client(timeout=settings.timeout, headers={"Authorization": f"Bearer {key or 'none'}"}) as client:
+        with _client(settings, key) as client:
             for found in _tries(client, settings, writing, call, taken):
                 yield replace(found, seconds=time.perf_counter() - began) if isinstance(found, Reply) else found
     except RagFtError as error:  # with the server's words, in which it may repeat the key
@@ -97,6 +104,22 @@ def streamed(
         ) from None
     except httpx.HTTPError as error:
         raise NoAnswerError(f"the connection to {settings.base_url} broke: {type(error).__name__}") from None
+
+
+def _client(settings: EndpointSettings, key: str) -> Any:
+    """Return a client that goes the way the other one goes: by the proxy that the environment names, if by any."""
+    import httpx
+
+    proxy = proxy_of(settings.base_url)
+    try:
+        transport = httpx.HTTPTransport(proxy=proxy)
+    except (ImportError, ValueError, httpx.InvalidURL):  # whose words may hold the proxy's password
+        raise RagFtError(
+            f"the proxy that the environment names for {settings.base_url} cannot be used. Set http_proxy and "
+            "https_proxy to an address that begins with http://, or no_proxy to the server's name."
+        ) from None
+    headers = {"Authorization": f"Bearer {key or 'none'}"}
+    return httpx.Client(timeout=settings.timeout, headers=headers, transport=transport)
 
 
 def _tries(

@@ -119,6 +119,8 @@ def load_generator(
     if max_new_tokens is not None and max_new_tokens < 1:
         raise RagFtError(f"max_new_tokens={max_new_tokens}: an answer needs one at least. Leave it out, or raise it.")
     name = None if reference is None else str(reference)
+    _check_name("reference", name)
+    _check_name("base", base)
     if server is None:
         if model is not None or api_key_env is not None:
             raise RagFtError("model and api_key_env go with a server. Give its address as server=URL.")
@@ -127,10 +129,20 @@ def load_generator(
         from rag_ft.generator.local import load_local
 
         return load_local(name, base, style, max_new_tokens, allow_prompt_mismatch=allow_prompt_mismatch)
-    if model is None or base is not None:
-        wrong = "model=NAME is missing" if model is None else "base goes with weights that are loaded here"
+    if not model or base is not None:
+        wrong = "model=NAME is missing" if not model else "base goes with weights that are loaded here"
         raise RagFtError(f"server={server}: {wrong}. Write load_generator(reference, server=URL, model=NAME).")
     from rag_ft.generator.server import Access, turn_to_server
 
     access = Access(server, model, api_key_env)
     return turn_to_server(access, name, style, max_new_tokens, allow_prompt_mismatch=allow_prompt_mismatch)
+
+
+def _check_name(argument: str, given: str | None) -> None:
+    """Refuse what no file system can look up: a home that nobody has, a name that is too long."""
+    try:
+        Path(given or "").expanduser().exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise RagFtError(
+            f"{argument}={str(given)[:80]!r} cannot be looked up ({type(error).__name__}). Give a folder or Hub id."
+        ) from None

@@ -127,7 +127,7 @@ def _loading(told: _Told | None, contract: PromptContract | None) -> ModelSettin
 def _whole(reference: str, told: _Told | None) -> Found:
     """Find whole weights. They are not quantised again: what they were trained as is what was saved."""
     weights = resolve_weights(reference)
-    contract = read_contract(contract_folder(reference, weights.revision))
+    contract = read_contract(contract_folder(reference, weights.revision, or_none=is_offline()))
     changes = {"quantisation": ModelSettings().quantisation, "chat_template": None}
     settings = _loading(told, contract).model_copy(update=changes)
     return Found(settings, weights, None, weights, contract, told.longest if told else None)
@@ -193,18 +193,43 @@ def _with_tokenizer(folder: Path, *, is_on_hub: bool, reference: str) -> bool:
     return (folder / "tokenizer_config.json").is_file()
 
 
-def contract_folder(reference: str, revision: str | None = None) -> Path:
-    """Return the folder that holds the contract of weights, if they have one; of the Hub it alone is fetched."""
+def is_offline() -> bool:
+    """Tell whether the Hub is not to be asked."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def contract_folder(reference: str, revision: str | None = None, *, or_none: bool = False) -> Path:
+    """Return the folder that holds the contract of weights, if they have one; of the Hub it alone is fetched.
+
+    Args:
+        reference: of the weights.
+        revision: their commit on the Hub; None is what is newest.
+        or_none: take one that the Hub cannot be asked for as one that is not there.
+
+    Raises:
+        RagFtError: nothing has that name, or nobody can tell whether it has a contract.
+    """
     folder = Path(reference).expanduser()
-    if folder.exists() or portable(reference) is None or reference.startswith("package:"):
+    if folder.exists() or reference.startswith("package:"):
         return RunFolder(folder).adapter if (folder / RECIPE_FILE).is_file() else folder
+    if portable(reference) is None:
+        raise RagFtError(f"reference={reference}: no such folder. Give an existing folder, or a Hub id.")
     from httpx import HTTPError
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(reference, CONTRACT_FILE, revision=revision)).parent
-    except (EntryNotFoundError, LocalEntryNotFoundError):
+    except LocalEntryNotFoundError as error:  # the Hub was not asked, or gave no answer
+        if or_none or try_to_load_from_cache(reference, CONTRACT_FILE, revision=revision) is _CACHED_NO_EXIST:
+            return folder
+        raise RagFtError(
+            f"reference={reference}: the Hub cannot be asked how it was trained to be asked ({CONTRACT_FILE}), and "
+            "it is not in the cache of this machine. Check your network and HF_HUB_OFFLINE, and try again."
+        ) from error
+    except EntryNotFoundError:
         return folder
     except (HfHubHTTPError, HTTPError, OSError) as error:
         raise RagFtError(
