@@ -135,12 +135,14 @@ class TestAsking:
             page.fill("#question textarea", QUESTION)
             page.press("#question textarea", "Enter")
             page.wait_for_selector("#turn .writing:has-text('more')")
+            page.check("#page-language input[value=ko]")
+            page.wait_for_selector(f"#question .stop-button:has-text({WORDS['ko']['stop']!r})")
             page.click("#question .stop-button")
-            page.wait_for_selector(f"#turn .problem:has-text({WORDS['en']['stopped']!r})")
+            page.wait_for_selector(f"#turn .problem:has-text({WORDS['ko']['stopped']!r})")
             page.wait_for_selector("#question .submit-button")
             go_on.set()
-            page.check("#page-language input[value=ko]")
-            page.wait_for_selector(f"#turn .problem:has-text({WORDS['ko']['stopped']!r})")
+            page.check("#page-language input[value=en]")
+            page.wait_for_selector(f"#turn .problem:has-text({WORDS['en']['stopped']!r})")
 
     def test_html_of_a_document_stays_text_in_the_browser(self, browser, url, tmp_path):
         evil = "The cat is black <img src=x onerror=\"document.title='owned'\"><b>and bold</b> ${1+1} {{1+1}}."

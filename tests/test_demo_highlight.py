@@ -109,6 +109,17 @@ class TestTurns:
         assert " open" in first.partition('id="passage-1"')[2][:10]
         assert not second.startswith(" open")
 
+    def test_a_passage_over_two_pages_names_both_and_its_quote_the_one_it_stands_on(self):
+        text = "The pump is green. The valve is red."
+        found = Found(Passage("p", "Manual", text), "a.pdf", 3, 0.5, pages=((0, 3), (19, 4)))
+        one = answer(citations=(Quote(1, "The valve is red.", ""),))
+        shown = Turn("Which?", (found,), {"tuned": Said(one.output, one)})
+        assert "a.pdf, pages 3-4<" in passages_html(shown, "en")
+        assert "a.pdf, 3-4쪽<" in passages_html(shown, "ko")
+        quote = turn_html(shown, "en", current=True)
+        assert "a.pdf, page 4<" in quote
+        assert "page 3" not in quote
+
     def test_quotes_that_stand_nowhere_are_said_not_to(self):
         one = answer(citations=(Quote(1, "It lasts for ever.", ""), Quote(7, "The warranty", "")))
         html = turn_html(turn(one), "en", current=True)

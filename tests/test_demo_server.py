@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,20 @@ def url():
 def visitor(url):
     with Visitor(url) as one:
         yield one
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder for temporary files of this test alone: other tests serve demos at the same time."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class TestPage:
@@ -246,6 +261,39 @@ class TestGate:
         assert httpx.get(f"{url}gradio_api/file={path}").status_code == 404
         assert tempfile.gettempdir() not in sent.text + visitor.raw
 
+    def test_uploaded_files_are_deleted_once_they_are_read(self, temporary):
+        with demo() as address, Visitor(address) as visitor, Visitor(address) as other:
+            (folder,) = temporary.iterdir()
+            visitor.upload(PUMP)
+            waits = other.http.post("/gradio_api/upload", files=[("files", PUMP), ("files", text_file("b.txt", "B."))])
+            assert len(self.uploaded(folder)) == 2
+            visitor.upload(PUMP)  # the very file that the other has not had read yet
+            assert len(self.uploaded(folder)) == 2
+            data = [
+                {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
+                for path in waits.json()
+            ]
+            other.call("uploaded", data)
+            assert "pump.txt" in other.shown["documents"]
+            assert self.uploaded(folder) == []
+
+    def test_half_a_file_of_a_broken_connection_is_deleted_after_a_while(self, temporary, monkeypatch):
+        monkeypatch.setattr("rag_ft.app.demo._SWEEP_EVERY", 0.05)
+        with demo() as address:
+            (folder,) = temporary.iterdir()
+            with socket.create_connection(("127.0.0.1", httpx.URL(address).port)) as sent:
+                head = "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n"
+                kind = "Content-Type: multipart/form-data; boundary=B\r\n\r\n"
+                part = '--B\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
+                sent.sendall(f"{head}{kind}{part}{'secret ' * 20000}".encode())
+                wait_until(lambda: self.uploaded(folder))
+            monkeypatch.setattr("rag_ft.app.demo_uploads.KEPT", 0.0)
+            wait_until(lambda: not self.uploaded(folder))
+
+    @staticmethod
+    def uploaded(folder):
+        return [one for one in folder.rglob("*") if one.is_file() and one.stat().st_size]  # Gradio makes empty ones
+
     def test_a_path_of_the_server_is_no_upload(self, visitor, tmp_path):
         (tmp_path / "own.txt").write_text("The safe is open at night.")
         data = [{"path": str(tmp_path / "own.txt"), "orig_name": "own.txt", "meta": {"_type": "gradio.FileData"}}]
@@ -277,8 +325,7 @@ class TestGate:
         assert joined.status_code == 400
         assert "Traceback" not in joined.text
 
-    def test_nothing_is_left_behind(self):
-        before = set(Path(tempfile.gettempdir()).glob("rag-ft-demo-*"))
+    def test_nothing_is_left_behind(self, temporary):
         opened = []
 
         def open_library():
@@ -287,8 +334,8 @@ class TestGate:
 
         with demo(open_library=open_library) as address, Visitor(address) as visitor:
             visitor.upload(PUMP)
-            (folder,) = set(Path(tempfile.gettempdir()).glob("rag-ft-demo-*")) - before
+            (folder,) = temporary.iterdir()
             assert folder.stat().st_mode & 0o077 == 0
             assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
-        assert not folder.exists()
+        assert list(temporary.iterdir()) == []
         assert [one.closed for one in opened] == [True]

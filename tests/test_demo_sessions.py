@@ -1,18 +1,28 @@
 """Visitors of the demo: what one adds and asks is within nobody else's reach, and goes when the visitor does."""
 
+import os
+import re
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from demo_stub import Failing, Quoting, WordLibrary
 
+from data_builders.documents.ocr import SKIPPED
 from data_builders.errors import RagFtError
 from rag_ft.app import Added
 from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
+from rag_ft.app.demo_refusals import in_words
 from rag_ft.app.demo_sessions import GRACE, IDLE, MOST_TURNS, Sessions
 from rag_ft.app.demo_talk import at_once, told
-from rag_ft.app.demo_uploads import MOST_FILES, add_files, held
+from rag_ft.app.demo_uploads import KEPT, MOST_FILES, Uploads, add_files
 from rag_ft.app.demo_words import say
+from rag_ft.app.reader import _BEGINNINGS, _SENTENCES, memory_problem
+from rag_ft.app.reader import read as read_file
+from rag_ft.app.reading import _of_time
+from rag_ft.app.settings import LibrarySettings
 
 
 class Clock:
@@ -55,6 +65,13 @@ def add(sessions, key, paths, megabytes=20):
     lines = [line.text for line in add_files(sessions, sessions.of(key), paths, megabytes)]
     assert lines[::2] == [say("en", "reading", name=path.name) for path in paths]
     return lines[1::2]
+
+
+def uploaded(folder, **texts):
+    """Write files as Gradio has them, each in a folder named by what it holds."""
+    for name in texts:
+        (folder / f"hash-{name}").mkdir()
+    return [files(folder / f"hash-{name}", **{name: text})[0] for name, text in texts.items()]
 
 
 def ask(desk, key, question, options=None):
@@ -150,15 +167,84 @@ class TestUploads:
         assert len(sessions.of("ada").documents) == MOST_FILES
 
     def test_files_that_wait_stay_while_their_uploads_are_deleted(self, sessions, tmp_path):
-        (tmp_path / "one").mkdir()
-        (tmp_path / "two").mkdir()
-        uploads = [*files(tmp_path / "one", a="The first text."), *files(tmp_path / "two", b="Another text.")]
-        with held(uploads) as paths:
-            uploads[0].unlink()
+        uploads, (one, two) = Uploads(tmp_path), uploaded(tmp_path, a="The first text.", b="Another text.")
+        with uploads.held([one, two]) as paths:
+            one.unlink()
             assert add(sessions, "ada", paths) == ["a.txt: 1 passage.", "b.txt: 1 passage."]
         assert not any(path.exists() for path in paths)
-        with held(uploads) as paths:
-            assert add(sessions, "bo", paths) == [say("en", "failed_file", name="a.txt"), "b.txt: 1 passage."]
+        with uploads.held([one]) as paths:
+            assert add(sessions, "bo", paths) == [say("en", "failed_file", name="a.txt")]
+
+    def test_upload_is_deleted_when_it_was_read_and_one_of_two_visitors_when_both_have_read_it(self, tmp_path):
+        uploads, (own, shared) = Uploads(tmp_path), uploaded(tmp_path, own="Mine.", both="Everyone's.")
+        uploads.arrived([str(own), str(shared)])
+        uploads.arrived([str(shared)])
+        with uploads.held([own, shared]):
+            pass
+        assert (own.exists(), shared.exists()) == (False, True)
+        with uploads.held([shared]) as (kept,):
+            assert kept.read_text() == "Everyone's."
+        assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+    def test_upload_that_took_the_place_of_another_while_that_was_read_stays(self, tmp_path):
+        uploads, (file,) = Uploads(tmp_path), uploaded(tmp_path, a="The text.")
+        with uploads.held([file]):
+            (tmp_path / "part").write_text("The text.")
+            (tmp_path / "part").replace(file)
+        assert file.exists()
+
+    def test_what_nobody_reads_is_deleted_after_a_while_but_not_what_is_being_read(self, tmp_path):
+        uploads, (old, new, read) = Uploads(tmp_path), uploaded(tmp_path, old="Old.", new="New.", read="Read.")
+        (tmp_path / "half").write_text("Half of a file whose connection bro")
+        with uploads.held([read]) as (kept,):
+            for one in (old, kept, tmp_path / "half"):
+                os.utime(one, (0, time.time() - KEPT - 1))
+            uploads.sweep()
+            assert [one.exists() for one in (old, new, kept, tmp_path / "half")] == [False, True, True, False]
+
+    def test_what_is_deleted_while_a_file_is_read_stays_deleted(self, clock, tmp_path):
+        class Slow(WordLibrary):
+            def add_file(self, path, name):
+                sessions.drop("ada")
+                return super().add_file(path, name)
+
+        opened = []
+        sessions = Sessions(lambda: opened.append(Slow()) or opened[-1], clock=clock)
+        session = sessions.of("ada")
+        lines = list(add_files(sessions, session, files(tmp_path, a="One.", b="Two."), 20))
+        assert [line.text for line in lines] == [say("en", "reading", name="a.txt")]
+        assert session.documents == {}
+        assert len(opened) == 1
+        with pytest.raises(RagFtError, match=r"^forgotten$"):
+            sessions.open(session)
+
+    def test_files_added_at_once_are_counted_each_for_itself(self, tmp_path):
+        class Meeting(WordLibrary):
+            def add_file(self, path, name):
+                added = super().add_file(path, name)
+                if added.passages == 1:  # the other file, if it may be read meanwhile, is counted before this one
+                    other.wait(timeout=0.5)
+                return added
+
+        other = threading.Event()
+        sessions = Sessions(Meeting)
+        paths = files(tmp_path, a="One.", b="Two.")
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda path: list(add_files(sessions, sessions.of("ada"), [path], 20)), paths))
+        assert sessions.of("ada").documents == {"a.txt": 1, "b.txt": 1}
+
+    def test_reasons_are_told_without_paths_and_in_the_language_of_the_page(self, tmp_path):
+        class Scans(WordLibrary):
+            def add_file(self, path, name):
+                failed = "2 of its pages are pictures and were not read: tesseract failed: no /usr/share/tessdata/kor"
+                return Added((), (), (), ((name, failed),), 0)
+
+        sessions = Sessions(Scans)
+        (line,) = add(sessions, "ada", files(tmp_path, a="One."))
+        assert line == "a.txt: 2 of its pages are pictures and were not read: tesseract failed: no ..."
+        sessions.of("ada").language = "ko"
+        *_, line = add_files(sessions, sessions.of("ada"), files(tmp_path, a="One."), 20)
+        assert line.text == "a.txt: 2개 쪽은 그림이어서 읽지 못했습니다(tesseract 오류: no ...)."
 
     def test_advice_for_who_runs_the_page_is_not_given_to_visitors(self, tmp_path):
         class Slow(WordLibrary):
@@ -286,3 +372,43 @@ def test_paths_of_this_machine_are_taken_out_of_what_is_told(message, wanted):
 
 def test_paths_are_those_of_this_machine_too(tmp_path):
     assert str(tmp_path) not in told(RagFtError(f"in {tmp_path} and {Path.cwd()}"))
+
+
+def sentences_of_readers():
+    """Return every sentence that readers say of a file, as visitors get them: without the advice."""
+    settings = LibrarySettings()
+    large = [_of_time(60, 30, left, page) for left, page in ((1.0, 0), (99.0, 3), (99.0, 0))]
+    scans = ["ocr is off", "tesseract is not installed", "tesseract has no language kor"]
+    told_of = [
+        *(one.replace("{count}", "1,234") for one in _SENTENCES.values() if "{ocr}" not in one),
+        *(_SENTENCES[SKIPPED].replace("{count}", "3").replace("{ocr}", one) for one in scans),
+        *(f"takes longer than {one}" for one in large),
+        memory_problem(settings),
+        "cannot be read: reading it broke off after 3 seconds",
+        "cannot be read: the process that reads files does not start",
+        "cannot be read (ValueError)",
+    ]
+    return [re.sub(r": set \w+=.*$", "", one) for one in told_of]
+
+
+@pytest.mark.parametrize("sentence", sentences_of_readers())
+def test_what_is_wrong_with_a_file_is_korean_on_the_korean_page(sentence):
+    assert in_words("en", sentence) == sentence
+    rest = re.sub(r"PDF|OCR|MB|HTML|Markdown|tesseract|kor|ValueError", "", in_words("ko", sentence))
+    assert not re.search("[A-Za-z]", rest), rest
+
+
+def test_bad_files_of_every_kind_are_korean_on_the_korean_page(tmp_path):
+    """The sentences are those of the real reader."""
+    for number, (beginning, _, suffix) in enumerate(_BEGINNINGS):
+        path = tmp_path / f"{number}{'.txt' if suffix or number % 2 else '.pdf'}"
+        path.write_bytes(beginning + b"0" * 8)
+        (problem,) = read_file(path, path.name, LibrarySettings(), lambda page: None)["problems"]
+        assert "whatever its name says" in problem
+        rest = re.sub(r"PDF|HTML|Markdown|zip|\.docx|Office|gzip|\.pdf", "", in_words("ko", problem))
+        assert not re.search("[A-Za-z]", rest), rest
+    (tmp_path / "long.txt").write_text("Some words of a text that goes on. " * 400)
+    for name, setting in (("max_passages", {"max_passages": 1}),):
+        (problem,) = read_file(tmp_path / "long.txt", "a", LibrarySettings(**setting), lambda page: None)["problems"]
+        assert name in problem
+        assert "최대 1개" in in_words("ko", re.sub(r": set \w+=.*$", "", problem))

@@ -28,7 +28,10 @@ class TestRefusals:
             (["chunk_token=3"], "chunk_token: there is no such setting of a library; did you mean chunk_tokens?"),
             (["--run", "x", "--adapter", "y"], "--adapter y and --run x name two adapters"),
             (["--run", "x"], "--run x: there is no run in x or runs/x"),
-            (["--server", "http://127.0.0.1:9/v1"], "model=NAME is missing"),
+            (["--server", "http://127.0.0.1:9/v1"], "--model NAME is missing"),
+            (["--adapter", "a/b", "--model", "m"], "Give its address as --server URL"),
+            (["--adapter", "nowhere"], "--adapter nowhere: no such folder"),
+            (["--store", "there"], "--store there keeps the library of documents for everyone: name their folder too"),
             (
                 ["--server", "http://127.0.0.1:9/v1", "--model", "m", "--compare-base"],
                 "which model is the base on http://127.0.0.1:9/v1? Add --base-model NAME.",
@@ -62,10 +65,14 @@ class TestVisit:
     def test_documents_are_asked_over_a_server_and_a_polite_kill_deletes_what_was_added(self, embedder, tmp_path):
         (tmp_path / "shared").mkdir()
         (tmp_path / "shared" / "flag.txt").write_text("The flag of Aldo is red and blue, as everyone can see there.")
+        (tmp_path / "shared" / "letter.docx").write_bytes(b"PK")
         with serving(Server(answers)) as server:
             options = ["--server", server.url, "--model", "tuned", "--base-model", "base", "--port", "0"]
+            options += ["--store", "kept"]
             with Started(tmp_path, "shared", f"embedder={embedder}", *options, "--host", "0.0.0.0") as (url, told):
                 assert any(line.startswith("warning: whoever can reach port") for line in told)
+                assert any(line.startswith("  letter.docx: is a .docx file, which is not read") for line in told)
+                assert (tmp_path / "kept" / "library.sqlite").is_file()
                 with Visitor(url) as visitor:
                     assert "flag.txt" in visitor.shown["documents"]
                     visitor.upload(text_file("own.txt", "The flag of Bexa is green, and its town is black."))

@@ -94,6 +94,13 @@ def citation_stands(sought: Sought, passage: int, quote: str) -> bool:
     return 1 <= passage <= len(sought.shown) and stands(quote, sought.shown[passage - 1].passage.text)
 
 
+def pages_of(found: Found) -> tuple[int, int] | None:
+    """Return the first and the last page of a passage; None where its document has no pages."""
+    if found.page is None:
+        return None
+    return (found.pages[0][1], found.pages[-1][1]) if found.pages else (found.page, found.page)
+
+
 def page_of(found: Found, quote: str) -> int | None:
     """Return the page on which a quote begins: the passage's own where the quote does not stand in it."""
     start, end = place(quote, found.passage.text)

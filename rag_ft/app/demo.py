@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -14,12 +15,14 @@ from typing import Any
 from data_builders.errors import RagFtError
 from rag_ft.app.demo_desk import Desk
 from rag_ft.app.demo_sessions import OwnLibrary, Sessions, SharedLibrary
+from rag_ft.app.demo_uploads import Uploads
 from rag_ft.generator import Generator
 
 LOOPBACK = ("127.0.0.1", "localhost")
 FILES_AT_ONCE = 20
 """Files of one upload, of the largest size each."""
 _SWEEP_EVERY = 30.0
+_LOG = logging.getLogger(__name__)
 _NO_TELEMETRY = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "ANONYMIZED_TELEMETRY": "False",
@@ -85,7 +88,8 @@ def serving(settings: DemoSettings, backing: Backing) -> Iterator[str]:
         stack.enter_context(_environment(folder / "uploads"))
         sessions = Sessions(backing.open_library, shared=backing.shared)
         stack.callback(sessions.close)
-        stack.enter_context(_sweeping(sessions))
+        uploads = Uploads(folder / "uploads")
+        stack.enter_context(_sweeping(sessions.sweep, uploads.sweep))
         desk = Desk(
             sessions,
             backing.tuned,
@@ -94,15 +98,15 @@ def serving(settings: DemoSettings, backing: Backing) -> Iterator[str]:
             megabytes=settings.megabytes,
             shared=backing.shared_names,
         )
-        yield _launched(desk, settings, folder / "uploads", stack)
+        yield _launched(desk, settings, uploads, stack)
 
 
-def _launched(desk: Desk, settings: DemoSettings, uploads: Path, stack: ExitStack) -> str:
+def _launched(desk: Desk, settings: DemoSettings, uploads: Uploads, stack: ExitStack) -> str:
     try:
         from rag_ft.app.demo_page import build_page, css, theme
     except ModuleNotFoundError as error:
         raise RagFtError(f"the demo needs {error.name}: pip install 'rag-ft[demo,retrieval,documents]'.") from None
-    page = build_page(desk)
+    page = build_page(desk, uploads)
     stack.callback(page.close, verbose=False)
     try:
         _, address, _ = page.launch(
@@ -137,14 +141,15 @@ def _launched(desk: Desk, settings: DemoSettings, uploads: Path, stack: ExitStac
     return address
 
 
-def _gate(settings: DemoSettings, uploads: Path) -> Any:
+def _gate(settings: DemoSettings, uploads: Uploads) -> Any:
     from starlette.middleware import Middleware
 
     from rag_ft.app.demo_gate import Gate
 
     hosts = frozenset(LOOPBACK) if settings.is_private else frozenset[str]()
     most = settings.megabytes * FILES_AT_ONCE * 2**20
-    return Middleware(Gate, folder=str(uploads), hosts=hosts, upload_bytes=most)
+    folder = str(uploads.folder)
+    return Middleware(Gate, folder=folder, hosts=hosts, upload_bytes=most, arrived=uploads.arrived)
 
 
 @contextmanager
@@ -164,13 +169,17 @@ def _environment(uploads: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _sweeping(sessions: Sessions) -> Iterator[None]:
+def _sweeping(*sweeps: Callable[[], None]) -> Iterator[None]:
     """Delete what visitors left behind when their time is up, also while nobody comes."""
     ended = threading.Event()
 
     def sweep() -> None:
         while not ended.wait(_SWEEP_EVERY):
-            sessions.sweep()
+            for one in sweeps:
+                try:
+                    one()
+                except Exception:  # what could not be deleted now is tried again
+                    _LOG.exception("the demo could not delete what is old")
 
     thread = threading.Thread(target=sweep, daemon=True)
     thread.start()

@@ -45,10 +45,19 @@ class Gate:
         hosts: names under which a browser may ask for the page; empty for any. A page on this machine alone has
             them, so that no website can have its own name resolved to 127.0.0.1 and read the documents.
         upload_bytes: the most of one request that uploads files.
+        arrived: is told where uploaded files lie, before who sent them is.
     """
 
-    def __init__(self, app: App, *, folder: str, hosts: frozenset[str], upload_bytes: int) -> None:
-        self._app, self._hosts, self._upload_bytes = app, hosts, upload_bytes
+    def __init__(
+        self,
+        app: App,
+        *,
+        folder: str,
+        hosts: frozenset[str],
+        upload_bytes: int,
+        arrived: Callable[[list[str]], None],
+    ) -> None:
+        self._app, self._hosts, self._upload_bytes, self._arrived = app, hosts, upload_bytes, arrived
         self._token = f"uploads-{secrets.token_hex(8)}".encode()
         self._folder = folder.encode()
         self._forms = tuple(dict.fromkeys((self._folder, json.dumps(folder)[1:-1].encode())))
@@ -120,7 +129,10 @@ class Gate:
             else:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):
-                    body = self._hidden(b"".join(parts))
+                    whole = b"".join(parts)
+                    if scope["path"].startswith("/gradio_api/upload") and start["status"] == 200:
+                        self._arrived([one for one in json.loads(whole) if isinstance(one, str)])
+                    body = self._hidden(whole)
                     start["headers"] = [
                         *_without(start["headers"], b"content-length"),
                         *_pairs({"content-length": str(len(body))}),

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from rag_ft.app import Found
+from rag_ft.app.ask import page_of, pages_of
 from rag_ft.app.demo_talk import Said, Turn
 from rag_ft.app.demo_words import WORDS, PageLanguage, counted, say
 from rag_ft.app.highlight import marked, stands
@@ -159,12 +160,17 @@ def _quote(quote: Quote, found: Sequence[Found], language: PageLanguage) -> _Sho
         return _ShownQuote(quote.passage, quote.quote, "", quote.reason, words["no_such_passage"])
     one = found[quote.passage - 1]
     doubt = "" if stands(quote.quote, one.passage.text) else words["not_verbatim"]
-    return _ShownQuote(quote.passage, quote.quote, _where(one, language), quote.reason, doubt)
+    page = page_of(one, quote.quote)
+    where = _where(one, None if page is None else (page, page), language)
+    return _ShownQuote(quote.passage, quote.quote, where, quote.reason, doubt)
 
 
-def _where(one: Found, language: PageLanguage) -> str:
-    page = "" if one.page is None else say(language, "page", page=one.page)
-    return ", ".join(filter(None, (one.file, page)))
+def _where(one: Found, pages: tuple[int, int] | None, language: PageLanguage) -> str:
+    if pages is None:
+        return one.file
+    first, last = pages
+    told = say(language, "page", page=first) if first == last else say(language, "pages", first=first, last=last)
+    return f"{one.file}, {told}"
 
 
 def _passage(number: int, one: Found, turn: Turn, language: PageLanguage) -> _ShownPassage:
@@ -174,7 +180,7 @@ def _passage(number: int, one: Found, turn: Turn, language: PageLanguage) -> _Sh
     badge = "quoted" if quotes else "has_answer"
     return _ShownPassage(
         number=number,
-        where=_where(one, language),
+        where=_where(one, pages_of(one), language),
         title=one.passage.title,
         score=say(language, "similarity", score=f"{one.score:.2f}"),
         text=text,

@@ -14,7 +14,7 @@ from rag_ft.app.demo_desk import MOST_CHARACTERS, Desk, Options
 from rag_ft.app.demo_html import TEMPLATES, documents_html, head_html, lines_html, passages_html, start_html, turn_html
 from rag_ft.app.demo_sessions import Session
 from rag_ft.app.demo_talk import Turn, told
-from rag_ft.app.demo_uploads import add_files, held
+from rag_ft.app.demo_uploads import Uploads, add_files
 from rag_ft.app.demo_words import LANGUAGES, WORDS, PageLanguage, preferred, say
 from rag_ft.app.language import AnswerLanguage
 from rag_ft.app.routing import FEW
@@ -61,11 +61,11 @@ class Parts:
         return [getattr(self, one.name) for one in fields(self)]
 
 
-def build_page(desk: Desk) -> gr.Blocks:
+def build_page(desk: Desk, uploads: Uploads) -> gr.Blocks:
     """Return the page of a desk, not yet served."""
-    with gr.Blocks(title=WORDS["en"]["title"], analytics_enabled=False, delete_cache=(300, 900)) as page:
+    with gr.Blocks(title=WORDS["en"]["title"], analytics_enabled=False) as page:
         parts = _parts(desk)
-        _Wiring(desk, parts).wire(page)
+        _Wiring(desk, parts, uploads).wire(page)
     page.queue(max_size=WAITING, default_concurrency_limit=ASKING_AT_ONCE, api_open=False)
     return page
 
@@ -130,10 +130,10 @@ def _html(name: str, on_load: str | None = None) -> gr.HTML:
 
 
 class _Wiring:
-    """What the parts of a page do, for a desk."""
+    """What the parts of a page do, for a desk and the files that are uploaded."""
 
-    def __init__(self, desk: Desk, parts: Parts) -> None:
-        self._desk, self._parts = desk, parts
+    def __init__(self, desk: Desk, parts: Parts, uploads: Uploads) -> None:
+        self._desk, self._parts, self._uploads = desk, parts, uploads
 
     def wire(self, page: gr.Blocks) -> None:
         """Connect the parts. Nothing of it is an API: programs have `load_generator`."""
@@ -142,7 +142,7 @@ class _Wiring:
         page.load(self.opened, None, everything, **private)
         page.unload(self.left)
         parts.page_language.input(self.in_language, parts.page_language, everything, **private)
-        parts.upload.upload(
+        reading = parts.upload.upload(
             self.uploaded,
             parts.upload,
             [parts.upload, parts.reading, parts.documents],
@@ -157,7 +157,7 @@ class _Wiring:
             **private,
         )
         parts.question.stop(self.stopped, None, [parts.question, parts.turn, parts.status], cancels=[asking], **private)
-        parts.forget.click(self.forgot, None, everything, cancels=[asking], **private)
+        parts.forget.click(self.forgot, None, everything, cancels=[asking, reading], **private)
 
     def opened(self, request: gr.Request) -> list[Any]:
         """Fill the page in, in the language that the browser prefers."""
@@ -191,7 +191,7 @@ class _Wiring:
         """Read uploaded files one by one; what was said of each stays."""
         session = self._session(request)
         said: list[str] = []
-        with held([Path(file) for file in files or ()]) as paths:
+        with self._uploads.held([Path(file) for file in files or ()]) as paths:
             for line in add_files(self._desk.sessions, session, paths, self._desk.megabytes):
                 said += [] if line.passing else [line.text]
                 shown = lines_html([*said, line.text] if line.passing else said, session.language)
@@ -236,6 +236,7 @@ class _Wiring:
         words = WORDS[language]
         few = say(language, "route", few=FEW, passages=desk.passages)
         answers = [(words[one], one) for one in ("as_asked", "english", "korean")]
+        asking = turn is not None and not turn.done
         return [
             head_html(language),
             gr.update(value=language, label=words["page_language"]),
@@ -246,7 +247,12 @@ class _Wiring:
             turn_html(turn, language, current=True) if turn else start_html(language),
             passages_html(turn, language) if turn else "",
             _status(session, status),
-            _box(session, asking=False, label=words["question"], placeholder=words["question_hint"]),
+            _box(
+                session,
+                asking=asking,
+                label=words["question"],
+                placeholder=words["question_hint"],
+            ),
             gr.update(label=words["compare"]),
             gr.update(label=few),
             gr.update(choices=answers, label=words["answer_language"], info=words["departs"]),

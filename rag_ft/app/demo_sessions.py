@@ -41,7 +41,7 @@ class OwnLibrary(Protocol):
         ...
 
     def close(self) -> None:
-        """Delete the collection."""
+        """Delete all of it; a file that is being read is given up."""
         ...
 
 
@@ -56,6 +56,9 @@ class Session:
         current: what was asked last, with its answer as far as it is written.
         language: of the page.
         ends_at: when it is deleted unless it is used before, in seconds of the clock of its `Sessions`.
+        gone: it was deleted: whoever still holds it adds nothing to it any more.
+        lock: of the fields above.
+        adding: held while a document is read, so that one at a time changes what there is.
     """
 
     ends_at: float
@@ -64,7 +67,9 @@ class Session:
     turns: list[Turn] = field(default_factory=list)
     current: Turn | None = None
     language: PageLanguage = "en"
+    gone: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+    adding: threading.Lock = field(default_factory=threading.Lock)
 
     def put_by(self) -> None:
         """Make the current turn one of the earlier ones; the oldest goes where there are too many."""
@@ -117,8 +122,14 @@ class Sessions:
             return session
 
     def open(self, session: Session) -> OwnLibrary:
-        """Return a session's own library; opened with its first document."""
+        """Return a session's own library; opened with its first document.
+
+        Raises:
+            RagFtError: the session was deleted. Its message is a key of the page's words.
+        """
         with session.lock:
+            if session.gone:
+                raise RagFtError("forgotten")
             if session.library is None:
                 session.library = self._open()
             return session.library
@@ -160,7 +171,7 @@ class Sessions:
 
 def _delete(session: Session) -> None:
     with session.lock:
-        library, session.library = session.library, None
+        session.gone, library, session.library = True, session.library, None
         session.documents, session.turns, session.current = {}, [], None
     if library is not None:
         library.close()

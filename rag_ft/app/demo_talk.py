@@ -139,12 +139,17 @@ def _with(said: Said, piece: str | Answer | Exception) -> Said:
     return replace(said, written=piece.output, answer=piece)
 
 
+def without_paths(text: str) -> str:
+    """Return a sentence without the paths of this machine."""
+    return _PATH.sub("...", text)
+
+
 def told(error: Exception) -> str:
     """Return what a person in a browser may know of an error: a mistake's sentence without paths, or `failed`.
 
     What is not a mistake is our bug: it goes to the log with its traceback.
     """
     if isinstance(error, RagFtError):
-        return _PATH.sub("...", str(error))
+        return without_paths(str(error))
     _LOG.error("the demo could not answer", exc_info=error)
     return "failed"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rag_ft.app import Added, Found
-from rag_ft.app.ask import Sought, citation_stands, page_of
+from rag_ft.app.ask import Sought, citation_stands, page_of, pages_of
 from rag_ft.generator import Answer
 
 _MOST_NAMES = 5
@@ -44,7 +44,7 @@ def answer_lines(sought: Sought, answered: Answer | None) -> Iterator[str]:
     if sought.added.refused:
         yield ""
         yield "Files with problems:"
-        yield from (printable(line) for line in _refused(sought.added))
+        yield from (printable(line) for line in problem_lines(sought.added))
 
 
 def _answer_line(answered: Answer | None) -> str:
@@ -82,7 +82,7 @@ def _passages(sought: Sought, answered: Answer | None) -> Iterator[str]:
         yield f"      {_short(found.passage.text)}"
 
 
-def _refused(added: Added) -> Iterator[str]:
+def problem_lines(added: Added) -> Iterator[str]:
     """Yield each problem once, with the files that have it."""
     files: dict[str, list[str]] = {}
     for name, problem in added.refused:
@@ -103,10 +103,9 @@ def _source(sought: Sought, number: int, quote: str) -> str:
 
 def _place(found: Found) -> str:
     """Return the file and the pages of a passage."""
-    if found.page is None:
+    if (pages := pages_of(found)) is None:
         return found.file
-    last = found.pages[-1][1] if found.pages else found.page
-    first = found.pages[0][1] if found.pages else found.page
+    first, last = pages
     return f"{found.file}, page {first}" if first == last else f"{found.file}, pages {first}-{last}"
 
 
