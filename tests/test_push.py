@@ -174,29 +174,6 @@ class TestExports:
         assert "before the last training" in told
         assert "`rag-ft export RECIPE merged`" in told
 
-    def test_a_gguf_is_sent_with_its_modelfile_and_names_its_file(
-        self, hub: Hub, recipe: Path, run: Path, run_verb: Verb
-    ) -> None:
-        folder = run / "export/gguf"
-        folder.mkdir(parents=True)
-        (folder / "tiny-q8_0.gguf").write_bytes(b"GGUF" + bytes(100))
-        (folder / "Modelfile").write_text("FROM ./tiny-q8_0.gguf\n")
-        (folder / "export.json").write_text('{"form": "gguf"}')
-        code, out, err = run_verb("push", recipe, "--repo", "me/small", "--what", "gguf")
-        assert code == 0, out + err
-        files = hub.files("me/small")
-        assert {"tiny-q8_0.gguf", "Modelfile", "prompt.json", "README.md"} <= set(files)
-        card = files["README.md"].decode()
-        assert "llama-server -m ./small/tiny-q8_0.gguf" in card
-        assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "gguf"
-
-    def test_a_file_that_only_calls_itself_gguf_is_refused(self, recipe: Path, run: Path, refused: Refused) -> None:
-        folder = run / "export/gguf"
-        folder.mkdir(parents=True)
-        (folder / "tiny.gguf").write_bytes(b"PK\x03\x04")
-        (folder / "export.json").write_text("{}")
-        assert "is no GGUF file" in refused("push", recipe, "--repo", "me/small", "--what", "gguf", "--dry-run")
-
 
 def contract(run: Path) -> Any:
     return json.loads((run / "adapter/prompt.json").read_text())

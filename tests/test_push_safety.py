@@ -168,6 +168,16 @@ def test_a_text_that_names_a_folder_of_this_machine_is_refused(
     assert "Modelfile, line 2: the name of a folder of this machine" in told
 
 
+def test_a_text_is_sent_as_it_was_when_it_was_searched(adapter: Path) -> None:
+    from rag_ft.export.push_files import folder_files
+
+    gathered = folder_files(adapter, "rag-ft train RECIPE")
+    before = (adapter / "chat_template.jinja").read_bytes()
+    (adapter / "chat_template.jinja").write_text(KEYS["hub"])
+    [template] = [file for file in gathered.files if file.path == "chat_template.jinja"]
+    assert template.content == before
+
+
 def test_another_recipe_than_the_run_s_is_refused(recipe: Path, refused: Refused) -> None:
     told = refused("push", recipe, "training.epochs=7", "--repo", "me/tiny", "--dry-run")
     assert "training.epochs was 1.0, now 7.0" in told

@@ -15,7 +15,8 @@ _LIBRARIES = {"adapter": "peft", "full": "transformers", "merged": "transformers
 
 def card_metadata(scores: Mapping[str, Any] | None, facts: CardFacts) -> dict[str, Any]:
     """Return the metadata block. Results of an unfinished evaluation are left out of `model-index`."""
-    relation = "adapter" if facts.form == "adapter" else "quantized" if facts.form == "gguf" else "finetune"
+    # a GGUF too: "quantized" would list it as the base model itself in fewer bits, which nobody trained
+    relation = "adapter" if facts.form == "adapter" else "finetune"
     metadata: dict[str, Any] = {
         "base_model": facts.base_model,
         "base_model_relation": relation if facts.base_model else None,

@@ -38,6 +38,7 @@ _CONFIGURATIONS = ("adapter_config.json", "config.json", "export.json", "prompt.
 _BINARIES = ("accuracy.png", "adapter_model.safetensors", "model.safetensors", "tokenizer.model")
 _SHARDS = re.compile(r"model-\d{5}-of-\d{5}\.safetensors|[\w.-]+\.gguf")
 _WEIGHTS = re.compile(r".*\.(safetensors|gguf)")
+_WORDS_OF_GGUF = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
 _VOCABULARIES = ("merges.txt", "tokenizer.json", "vocab.json", "vocab.txt")  # words, among them parts of paths
 
 
@@ -98,7 +99,9 @@ def folder_files(folder: Path, remedy: str) -> Gathered:
     files, left_out = [], []
     for path in sorted(folder.iterdir()):
         if path.name in (*_TEXTS, *_BINARIES) or _SHARDS.fullmatch(path.name):
-            files.append(PushFile(path.name, _checked(path, remedy)))
+            checked = _checked(path, remedy)
+            # a text is read once: what is searched for secrets is what is sent
+            files.append(PushFile(path.name, checked.read_bytes() if path.name in _TEXTS else checked))
         elif path.name != "README.md":
             left_out.append(f"{path.name}/" if path.is_dir() else path.name)
     if not any(_WEIGHTS.fullmatch(file.path) for file in files):
@@ -128,8 +131,7 @@ def _checked(path: Path, remedy: str) -> Path:
 def _broken(path: Path) -> str | None:
     """Say what is wrong with weights that are not what their name says; cut short they are found too."""
     if path.suffix == ".gguf":
-        with path.open("rb") as stream:
-            return None if stream.read(4) == b"GGUF" else "is no GGUF file"
+        return _broken_gguf(path)
     if path.suffix != ".safetensors":
         return None
     from safetensors import SafetensorError, safe_open
@@ -139,6 +141,33 @@ def _broken(path: Path) -> str | None:
             return None if list(opened.keys()) else "holds no tensor"
     except (SafetensorError, OSError) as error:
         return f"is no whole safetensors file ({str(error).splitlines()[0]})"
+
+
+def _broken_gguf(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            return "is no GGUF file"
+    try:
+        _texts_of_gguf(path)
+    except RagFtError:
+        raise
+    except Exception as error:  # the reader trusts the file, and fails in whatever way
+        return f"is no whole GGUF file ({type(error).__name__})"
+    return None
+
+
+def _texts_of_gguf(path: Path) -> str:
+    """Return the free text in a GGUF's header: names, template, whatever was added; not the tokenizer's words."""
+    try:
+        from gguf import GGUFReader, GGUFValueType
+    except ImportError as error:
+        raise RagFtError(
+            "a push of GGUF files needs the package gguf, which is not installed. Run `pip install "
+            "'rag-ft[quickstart]'`."
+        ) from error
+    found = GGUFReader(path).fields
+    texts = [one for name, one in found.items() if GGUFValueType.STRING in one.types and name not in _WORDS_OF_GGUF]
+    return "\n".join(f"{one.name}: {one.contents()}" for one in texts)
 
 
 def with_hub_base(files: Iterable[PushFile], base: str | None, revision: str | None, places: Places) -> list[PushFile]:
@@ -164,7 +193,7 @@ def with_hub_base(files: Iterable[PushFile], base: str | None, revision: str | N
             before = json.loads(file.read())
             after = places.without({**before, **(known if file.path == CONFIG_FILE else {})})
         except (ValueError, TypeError, RecursionError) as error:
-            raise RagFtError(f"{file.content!s} is damaged. Make its folder anew.") from error
+            raise RagFtError(f"{file.path} is damaged. Make its folder anew.") from error
         return file if after == before else json_file(file.path, after)
 
     return [changed(file) for file in files]
@@ -220,6 +249,8 @@ def _text(file: PushFile) -> str | None:
         with file.content.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             return stream.read(min(length, 100_000_000)).decode("utf-8", "replace")
+    if file.path.endswith(".gguf") and isinstance(file.content, Path):
+        return _texts_of_gguf(file.content)
     binary = (*_BINARIES, ".gguf", ".parquet", ".png", ".model")
     return None if file.path.endswith(binary) else file.read().decode("utf-8", "replace")
 
