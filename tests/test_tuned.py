@@ -17,6 +17,7 @@ from tuned_runs import FULL, Logits, close, reloaded, tuned_recipe
 
 from data_builders.errors import RagFtError
 from rag_ft.models.adapters import remember_start, save_checked
+from rag_ft.recipe.licences import PACKAGED
 
 Verb = Callable[..., tuple[int, str, str]]
 Make = Callable[..., Path]
@@ -50,6 +51,17 @@ def test_an_adapter_is_trained_further_and_its_own_rank_wins(
     close(spied["begins"][0], reloaded(earlier, tiny_weights))
     close(reloaded(tmp_path / "runs" / "tiny" / "adapter", tiny_weights), spied["ends"][0])
     assert not torch.allclose(spied["ends"][0], spied["begins"][0], atol=1e-3)
+
+
+def test_an_adapter_on_packaged_weights_names_their_hub_id_and_no_folder_of_this_machine(
+    make: Make, tiny_weights: Path, tmp_path: Path, run_verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PACKAGED, str(tiny_weights), "org/tiny")
+    code, out, err = run_verb("train", make(tmp_path, {"lora": {"rank": 4}}))
+    assert code == 0, out + err
+    [file] = tmp_path.glob("runs/*/adapter/adapter_config.json")
+    assert json.loads(file.read_text())["base_model_name_or_path"] == "org/tiny"
+    assert str(tiny_weights) not in file.read_text()
 
 
 def test_an_adapter_trained_with_another_prompt_is_reported_not_refused(

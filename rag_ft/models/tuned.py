@@ -129,11 +129,18 @@ def portable(reference: object) -> str | None:
     return str(reference) if told else None
 
 
-def pin_base(folder: Path, weights: Weights) -> None:
-    """Write the commit of the base weights into an adapter's configuration, for whoever loads it with PEFT alone."""
-    file = folder / CONFIG_FILE
-    if weights.revision and file.is_file():
-        write_json(file, {**adapter_config(folder), "revision": weights.revision})
+def pin_base(folder: Path, weights: Weights, hub_id: str | None = None) -> None:
+    """Write what base weights are on the Hub into an adapter's configuration, for whoever loads it with PEFT alone.
+
+    Args:
+        folder: of the adapter; one with whole weights is left alone.
+        weights: those below it; their commit is written, where they have one.
+        hub_id: of weights that were loaded from elsewhere, in place of a folder of this machine's cache.
+    """
+    told = {"revision": weights.revision, "base_model_name_or_path": hub_id}
+    known = {name: value for name, value in told.items() if value}
+    if known and (folder / CONFIG_FILE).is_file():
+        write_json(folder / CONFIG_FILE, {**adapter_config(folder), **known})
 
 
 def with_local_adapter(settings: ModelSettings, weights: Weights) -> ModelSettings:

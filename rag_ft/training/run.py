@@ -20,6 +20,7 @@ from rag_ft.models.tuned import about_adapter, pin_base, weights_note, with_loca
 from rag_ft.models.weights import Weights, record_weights, resolve_model
 from rag_ft.prompting.contract import contract_of
 from rag_ft.prompting.encode import Encoder
+from rag_ft.recipe.licences import PACKAGED
 from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder, read_json
 from rag_ft.training.assemble import check_start
@@ -141,7 +142,7 @@ def _finish(job: Job, stage: Stage, trainer: Any, summary: dict[str, Any]) -> No
         styles = trained_styles(job.recipe.training)
         contract = contract_of(job.encoder, job.recipe.model.chat_template_kwargs, styles)
         replace(contract, model=weights_note(job.recipe.model, job.weights)).write(folder)
-        pin_base(folder, job.weights)
+        pin_base(folder, job.weights, PACKAGED.get(job.weights.reference))
 
     state = gathered_state(trainer)  # every process hands over its share
     if trainer.is_world_process_zero():
