@@ -220,6 +220,7 @@ class TestRightsComeFirst:
             ("stranger/tiny", "--repo me/tiny (or one of lab, library)"),
             ("library/tiny", "in library you may only read"),
             ("tiny", "--repo ORG/tiny"),
+            ("me/a/b", "Write --repo ORG/NAME"),
             ("me/a b", "Write --repo ORG/NAME"),
         ],
     )
@@ -228,6 +229,14 @@ class TestRightsComeFirst:
     ) -> None:
         assert words in refused("push", recipe, "--repo", repo)
         assert set(hub.asked) <= {"GET /api/whoami-v2"}
+
+    @pytest.mark.parametrize("branch", ["", "-x", "a b", "a/../b", "a\nb"])
+    def test_a_branch_that_cannot_be_one_is_refused_before_anything_is_sent(
+        self, hub: Hub, recipe: Path, refused: Refused, branch: str
+    ) -> None:
+        told = refused("push", recipe, "--repo", "me/tiny", f"--revision={branch}")
+        assert "or leave it out" in told
+        assert hub.asked == []
 
     def test_a_token_that_may_only_read_is_refused(self, hub: Hub, recipe: Path, refused: Refused) -> None:
         hub.me["auth"]["accessToken"]["role"] = "read"

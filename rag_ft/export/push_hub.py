@@ -24,6 +24,7 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 8.0)
 """Seconds before each further try of a short request."""
 WAITS = {"connect": 30.0, "write": 120.0, "read": 300.0}
 """Seconds until a request counts as broken off: nobody there, nothing taken, nothing answered."""
+_BRANCH = re.compile(r"[A-Za-z0-9][\w./-]*")
 _IN_PASSING = (408, 429, 500, 502, 503, 504)
 _LOGIN = "set HF_TOKEN to one with write access (huggingface.co/settings/tokens), or log in with `hf auth login`"
 _CHATTY = ("huggingface_hub.utils._http", "huggingface_hub.hf_api")
@@ -58,7 +59,7 @@ class Pushed:
 
 
 def check_target(target: Target) -> None:
-    """Check the name of a repository, as far as that is possible without asking the Hub.
+    """Check the names of repository and branch, as far as that is possible without asking the Hub.
 
     Raises:
         RagFtError: it is none, or huggingface_hub is not installed.
@@ -70,14 +71,20 @@ def check_target(target: Target) -> None:
         raise RagFtError(
             "a push needs the package huggingface_hub, which is not installed. Run `pip install 'rag-ft[hub]'`."
         ) from error
+    if target.repo.count("/") != 1:
+        name = "NAME" if "/" in target.repo else target.repo
+        raise RagFtError(
+            f"--repo {target.repo}: a repository is named by its owner and its name. Write --repo ORG/{name}."
+        )
+    if not _BRANCH.fullmatch(target.revision) or ".." in target.revision:
+        raise RagFtError(
+            f"--revision {target.revision!r}: a branch is named with letters, digits and . _ - / only. Write for "
+            "example --revision try-2, or leave it out."
+        )
     try:
         validate_repo_id(target.repo)
     except HFValidationError as error:
         raise RagFtError(f"--repo {target.repo}: {str(error).splitlines()[0]} Write --repo ORG/NAME.") from error
-    if target.repo.count("/") != 1:
-        raise RagFtError(
-            f"--repo {target.repo}: a repository is named by its owner and its name. Write --repo ORG/{target.repo}."
-        )
 
 
 def kept_token() -> str | None:
