@@ -366,3 +366,22 @@ def test_a_name_that_no_file_system_can_look_up_is_told(name: str, argument: str
     with pytest.raises(RagFtError, match=f"^{argument}=.* cannot be looked up") as refusal:
         load_generator(**given)
     assert len(str(refusal.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("adapter_config.json", {"r": "x"}, "the adapter in"),
+        ("adapter_config.json", {"target_modules": "("}, "the adapter in"),
+        ("tokenizer.json", None, "the tokenizer of"),
+    ],
+    ids=["rank", "pattern", "tokenizer"],
+)
+def test_files_of_an_adapter_that_hold_something_else_are_told_in_one_sentence(
+    trained_run: Path, tmp_path: Path, name: str, content: dict[str, Any] | None, told: str
+) -> None:
+    folder = shutil.copytree(trained_run / "adapter", tmp_path / "fetched")
+    file = folder / name
+    file.write_text(json.dumps({} if content is None else {**json.loads(file.read_text()), **content}))
+    with pytest.raises(RagFtError, match=f"^{told} .* is damaged or of a kind unknown here"):
+        load_generator(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,8 @@ def load_local(
 
 def _encoder(found: Found, settings: PromptSettings) -> Encoder:
     kwargs = found.contract.chat_template_kwargs if found.contract else {}
-    tokenizer = load_tokenizer(found.settings, found.tokenizer)
+    with _told_of_files(f"the tokenizer of {found.tokenizer.reference}"):
+        tokenizer = load_tokenizer(found.settings, found.tokenizer)
     try:
         return Encoder(tokenizer, settings, kwargs)
     except RagFtError:
@@ -62,12 +64,24 @@ def _encoder(found: Found, settings: PromptSettings) -> Encoder:
         ) from error
 
 
+@contextmanager
+def _told_of_files(what: str) -> Iterator[None]:
+    """Name the files that hold what no library expects: they come from outside, and no library checks them all."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, re.error) as error:
+        raise RagFtError(
+            f"{what} is damaged or of a kind unknown here ({type(error).__name__}). Fetch it again."
+        ) from error
+
+
 def _model(found: Found) -> Any:
     settings = found.settings
     if best_device() == "cpu" and settings.attention in _ON_A_GPU:
         settings = settings.model_copy(update={"attention": "auto"})
     if found.adapter is not None:
-        return load_tuned(settings.model_copy(update={"tuning": "lora"}), found.weights, found.adapter)
+        with _told_of_files(f"the adapter in {found.adapter}"):
+            return load_tuned(settings.model_copy(update={"tuning": "lora"}), found.weights, found.adapter)
     return load_model(settings, found.weights).eval().requires_grad_(False)
 
 
