@@ -18,6 +18,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +190,14 @@ def of_a_step(path: str) -> dict[str, float]:
     }
 
 
-def numbers_of(folder: Path) -> dict[str, Any]:
+def numbers_of(folder: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Return what the page of results needs of the finished runs: settings, trainings, cells, differences."""
     scores = _json(folder / "runs/base/evaluation/scores.json")
     against_clean = _json(folder / "against-clean.json")
     return {
         "questions": scores["questions"],
         "partial": scores["partial"],
+        "notes": list(notes),
         "recall": [row for row in scores["recall"] if row["group"] == "all"],
         "recipes": {name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in TRAINED},
         "trainings": {name: _trained(folder / "runs" / name) for name in TRAINED},
@@ -244,6 +246,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=300, help="dev questions asked")
     parser.add_argument("--limit", type=int, help="ask so many of them only; what is written is stamped as partial")
     parser.add_argument("--train", choices=TRAINED, help="train this system alone and ask nothing")
+    parser.add_argument("--note", action="append", default=[], help="a sentence for the page, on how it came about")
     told = parser.parse_args()
     told.folder.mkdir(parents=True, exist_ok=True)
     write_squad(told.data, told.folder)
@@ -257,7 +260,9 @@ def main() -> None:
     rag_ft("evaluate", path, *(["--limit", str(told.limit)] if told.limit else []))
     run = told.folder / "runs/base"
     rag_ft("compare", str(run), "--baseline", "clean", "--json", str(told.folder / "against-clean.json"))
-    write_result("real_questions", numbers_of(told.folder), "python -m benchmarks.real_questions DATA FOLDER")
+    write_result(
+        "real_questions", numbers_of(told.folder, told.note), "python -m benchmarks.real_questions DATA FOLDER"
+    )
     save_figure(_json(run / "evaluation/scores.json"), ROOT / "docs/results.svg")
     (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
 

@@ -50,6 +50,10 @@ def _lines(numbers: Row, machine: Row) -> Iterator[str]:
         "`benchmarks/results/real_questions.json`, which `python -m benchmarks.real_questions DATA FOLDER` makes anew.",
         "The model is the smallest that can be tuned on a laptop: read differences, not heights.",
     )
+    silent = [name for name in numbers["trainings"] if name not in _systems(numbers)]
+    for note in [*numbers["notes"], *(f"Trained, and not asked yet: {name}." for name in silent)]:
+        yield ""
+        yield note
     yield ""
     yield "![Accuracy against the number of passages shown](results.svg)"
     yield from _section("Accuracy as passages are added", _accuracy(numbers))
