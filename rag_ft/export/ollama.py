@@ -13,6 +13,9 @@ from data_builders.records import Passage
 from rag_ft.prompting.frame import ChatFrame
 
 MODELFILE = "Modelfile"
+# Ollama adds SYSTEM to every request without a system message, also to one whose question begins with the instruction
+# because it was written for a template without a system role, as load_generator does for any server.
+_UNLESS_TOLD = "{{ if and .System (or (lt (len .Prompt) (len .System)) (ne (slice .Prompt 0 (len .System)) .System)) }}"
 EXAMPLE = (
     "Which river runs through Odense?",
     (
@@ -76,7 +79,7 @@ def go_template(frame: ChatFrame) -> str:
     if frame.system_role:
         with_system = f"{before}{{{{ .System }}}}{between}{{{{ .Prompt }}}}{tail}"
     else:
-        with_system = f"{before}{{{{ if .System }}}}{{{{ .System }}}}{between}{{{{ end }}}}{{{{ .Prompt }}}}{tail}"
+        with_system = f"{before}{_UNLESS_TOLD}{{{{ .System }}}}{between}{{{{ end }}}}{{{{ .Prompt }}}}{tail}"
     return f"{with_system}{{{{ .Response }}}}"
 
 
