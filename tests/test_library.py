@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from rag_ft.app.ask import page_of
 from rag_ft.app.library import KeptLibrary, open_library, store_of
 from rag_ft.app.listing import list_documents
 from rag_ft.app.options import library_settings
+from rag_ft.app.reading import Reader
 from rag_ft.app.settings import LibrarySettings
 
 TEXTS = {
@@ -264,6 +268,39 @@ class TestShared:
             client, name = library._index._client, library._index._name
             assert name in [one.name for one in client.list_collections()]
         assert name not in [one.name for one in client.list_collections()]
+
+    def test_closing_gives_up_the_file_that_another_thread_adds(self, folder: Path) -> None:
+        class Slow(WordEmbedder):
+            def passages(self, texts: Sequence[str], before: Callable[[], None] = lambda: None) -> Any:
+                if texts[0].startswith("Ferry"):
+                    begun.set()
+                    while time.monotonic() < deadline:
+                        before()
+                return super().passages(texts)
+
+        begun, deadline = threading.Event(), time.monotonic() + 30
+        library = open_library(None, embedder=Slow())
+        with ThreadPoolExecutor(1) as threads:
+            library.add_file(folder / "aldern.txt", "aldern.txt")
+            added = threads.submit(library.add_file, folder / "boats/ferry.md", "ferry.md")
+            assert begun.wait(timeout=30)
+            library.close()
+            assert time.monotonic() < deadline
+            for asked in (added.result, lambda: library.search("the ferry", 1)):
+                with pytest.raises(RagFtError, match="was closed"):
+                    asked()
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+    def test_reader_gives_up_a_file_that_nobody_wants_any_more(self, folder: Path) -> None:
+        os.mkfifo(folder / "endless.txt")
+        unwanted, began = threading.Event(), time.monotonic()
+        with Reader(LibrarySettings(), unwanted) as reader, ThreadPoolExecutor(1) as threads:
+            assert reader.read(folder / "aldern.txt", "a.txt").passages
+            read = threads.submit(reader.read, folder / "endless.txt", "endless.txt")
+            unwanted.set()
+            assert read.result(timeout=30).passages == ()
+            assert not reader.read(folder / "aldern.txt", "a.txt").passages
+        assert time.monotonic() - began < LibrarySettings().seconds_per_page
 
     def test_added_file_replaces_that_of_its_name_and_can_be_removed(self, folder: Path) -> None:
         with open_library(None, embedder=WordEmbedder()) as library:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ class WordEmbedder:
         self.identity = identity
         self.asked: list[str] = []
 
-    def passages(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+    def passages(self, texts: Sequence[str], before: Callable[[], None] = lambda: None) -> np.ndarray[Any, Any]:
         self.asked += texts
         return np.stack([self.question(text) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32)
 

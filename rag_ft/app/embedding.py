@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -38,10 +38,16 @@ class LibraryEmbedder:
     identity: str
     _lock: threading.Lock = field(default_factory=threading.Lock)  # tokenizers cannot be used by two threads at once
 
-    def passages(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
-        """Embed passages: float32 [texts, dimension], of length 1."""
+    def passages(self, texts: Sequence[str], before: Callable[[], None] = lambda: None) -> np.ndarray[Any, Any]:
+        """Embed passages: float32 [texts, dimension], of length 1.
+
+        Args:
+            texts: of the passages.
+            before: called before every few of them; what it raises ends the work.
+        """
         vectors = np.zeros((len(texts), self.model.dimension), np.float32)
         for start in range(0, len(texts), _AT_ONCE):
+            before()
             with self._lock, _named():
                 vectors[start : start + _AT_ONCE] = self.model.passages(
                     texts[start : start + _AT_ONCE], lambda count: None

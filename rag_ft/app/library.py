@@ -93,6 +93,7 @@ class KeptLibrary:
         self._limits = _limits(settings)
         self._changing = threading.RLock()  # one change at a time
         self._inside = threading.RLock()  # one thread at a time in the tables
+        self._closed = threading.Event()
         self._begin()
 
     def __enter__(self) -> Self:
@@ -136,16 +137,22 @@ class KeptLibrary:
             self._changed([], (name,))
 
     def search(self, question: str, k: int) -> list[Found]:
-        """Return the best `k` passages, best first."""
+        """Return the best `k` passages, best first.
+
+        Raises:
+            RagFtError: the library was closed.
+        """
         vector = self._embedder.question(question)
         with self._inside:
+            self._check_open()
             near = self._nearest(vector, k)
             passages = self._kept.passages([number for number, _ in near])
         found = [(*passages[number], score) for number, score in near if number in passages]
         return [Found(one, one.document, one.page or None, score, pages) for one, pages, score in found]
 
     def close(self) -> None:
-        """Let go of the files; a library in memory is gone then."""
+        """Let go of the files; a library in memory is gone then. A file that another thread adds is given up."""
+        self._closed.set()
         with self._changing, self._inside:
             if self._lock is None:
                 self._index.drop()
@@ -153,6 +160,10 @@ class KeptLibrary:
                 self._index.close()
                 self._lock.release()
             self._kept.close()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise RagFtError("the library was closed meanwhile.")
 
     def _nearest(self, vector: np.ndarray[Any, Any], k: int) -> list[tuple[int, float]]:
         from chromadb.errors import ChromaError
@@ -184,6 +195,7 @@ class KeptLibrary:
 
     def _changed(self, listed: Sequence[Listed], gone: tuple[str, ...] = ()) -> Added:
         """Take files out, read those that are new, and tell of all."""
+        self._check_open()
         read: list[str] = []
         unchanged: list[str] = []
         refused: list[tuple[str, str]] = []
@@ -208,7 +220,7 @@ class KeptLibrary:
     def _read(self, new: Sequence[tuple[Listed, str]]) -> tuple[list[str], list[tuple[str, str]]]:
         """Read files, one after the other; return their names, and what is wrong with which."""
         problems: list[tuple[str, str]] = []
-        with Progress("files", len(new), self._report) as progress, Reader(self._settings) as reader:
+        with Progress("files", len(new), self._report) as progress, Reader(self._settings, self._closed) as reader:
             for one, key in new:
                 problems += [(one.name, problem) for problem in self._take(one, key, reader)]
                 progress.advance(1)
@@ -238,7 +250,9 @@ class KeptLibrary:
         from rag_ft.app.kept import KeptFile
 
         found = reader.read(one.path, one.name)
-        vectors = self._embedder.passages([_embedded(passage.title, passage.text) for passage in found.passages])
+        self._check_open()  # else the reader was ended by that, and says nothing of the file
+        texts = [_embedded(passage.title, passage.text) for passage in found.passages]
+        vectors = self._embedder.passages(texts, self._check_open)
         file = KeptFile(key, self._limits, found.problems)
         with self._inside:
             new, gone = self._kept.replace(one.name, file, found, vectors)

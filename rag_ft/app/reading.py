@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT")
 """What the process sees of the environment: it needs no token of anything."""
 _STARTING = 60.0  # seconds until its libraries are loaded, on a busy machine
+_LOOK_EVERY = 0.5  # seconds between two looks whether anyone still wants the file
 _AT_ONCE = threading.BoundedSemaphore(4)  # processes of all readers here: visitors of a page may add files together
 
 
@@ -50,10 +51,16 @@ class _EndedError(Exception):
 
 
 class Reader:
-    """Reads files one after the other; the process starts with the first one. Use it as a context manager."""
+    """Reads files one after the other; the process starts with the first one. Use it as a context manager.
 
-    def __init__(self, settings: LibrarySettings) -> None:
+    Args:
+        settings: how files are read.
+        unwanted: once it is set, the file under way is given up, and no other is begun.
+    """
+
+    def __init__(self, settings: LibrarySettings, unwanted: threading.Event | None = None) -> None:
         self._settings = settings
+        self._unwanted = unwanted or threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -106,10 +113,16 @@ class Reader:
             last = found["page"]
 
     def _answer(self, seconds: float, late: str) -> dict[str, Any]:
-        try:
-            line = self._answers.get(timeout=max(seconds, 0.0))
-        except queue.Empty:
-            raise TimeoutError(late) from None
+        end = time.monotonic() + seconds
+        while True:
+            self._check_wanted()
+            try:
+                line = self._answers.get(timeout=min(max(end - time.monotonic(), 0.0), _LOOK_EVERY))
+            except queue.Empty:
+                if time.monotonic() >= end:
+                    raise TimeoutError(late) from None
+                continue
+            break
         if line is None:
             raise _EndedError
         found = json.loads(line)
@@ -118,7 +131,8 @@ class Reader:
     def _start(self) -> None:
         if self._process is not None:
             return
-        _AT_ONCE.acquire()
+        while not _AT_ONCE.acquire(timeout=_LOOK_EVERY):
+            self._check_wanted()
         try:
             self._process = _process(self._settings)
         except BaseException:
@@ -128,6 +142,10 @@ class Reader:
         assert self._process.stdout is not None
         threading.Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True).start()
         self._answer(_STARTING, "cannot be read: the process that reads files does not start")
+
+    def _check_wanted(self) -> None:
+        if self._unwanted.is_set():
+            raise _EndedError
 
     def _end(self) -> None:
         if self._process is None:
