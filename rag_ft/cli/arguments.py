@@ -1,4 +1,4 @@
-"""The arguments that every verb with a recipe takes, written once."""
+"""The arguments that several verbs take, written once."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ AccelerateOption = Annotated[
     ),
 ]
 """Under which configuration of accelerate to train."""
+
+AdapterOption = Annotated[
+    str | None, typer.Option(help="Folder or Hub id of an adapter, or of whole weights. With --server: how to ask.")
+]
+RunOption = Annotated[str | None, typer.Option(help="A run, by folder or by name below runs/: its adapter.")]
+ServerOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="A server that speaks the OpenAI protocol, such as Ollama's.")
+]
+ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="The model's name on that server.")]
+KeyOption = Annotated[str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the server's key.")]
+MismatchOption = Annotated[
+    bool, typer.Option("--allow-prompt-mismatch", help="Ask weights otherwise than they were trained.")
+]

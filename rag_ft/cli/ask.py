@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rag_ft.cli.arguments import (
+    AdapterOption,
+    KeyOption,
+    MismatchOption,
+    ModelOption,
+    RunOption,
+    ServerOption,
+)
+
 if TYPE_CHECKING:
     from rag_ft.app.ask import Order, Sought
     from rag_ft.app.settings import LibrarySettings
@@ -20,17 +29,11 @@ def run(  # typer makes an option of every argument
         list[str] | None,
         typer.Argument(metavar="key=value", help="Settings of the library, for example ocr_languages=kor+eng."),
     ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of an adapter, or of whole weights. With --server: how to ask.")
-    ] = None,
-    run: Annotated[str | None, typer.Option(help="A run, by folder or by name below runs/: its adapter.")] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="A server that speaks the OpenAI protocol, such as Ollama's.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name on that server.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the server's key.")
-    ] = None,
+    adapter: AdapterOption = None,
+    run: RunOption = None,
+    server: ServerOption = None,
+    model: ModelOption = None,
+    api_key_env: KeyOption = None,
     passages: Annotated[int, typer.Option("-k", "--passages", min=1, help="How many passages to show.")] = 10,
     order: Annotated[
         Literal["reordered", "retrieved"],
@@ -41,9 +44,7 @@ def run(  # typer makes an option of every argument
     store: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the library is kept; else in the cache.")
     ] = None,
-    allow_prompt_mismatch: Annotated[
-        bool, typer.Option("--allow-prompt-mismatch", help="Ask weights otherwise than they were trained.")
-    ] = False,
+    allow_prompt_mismatch: MismatchOption = False,
 ) -> int:
     """Answer a question from documents, with file and page of what it cites. Exit code 1: there is no answer in them.
 

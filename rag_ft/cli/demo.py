@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rag_ft.cli.arguments import (
+    AdapterOption,
+    KeyOption,
+    MismatchOption,
+    ModelOption,
+    RunOption,
+    ServerOption,
+)
+
 if TYPE_CHECKING:
     from rag_ft.app.demo import Backing
     from rag_ft.app.settings import LibrarySettings
@@ -30,17 +39,11 @@ def run(  # typer makes an option of every argument
             show_default=False,
         ),
     ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of an adapter, or of whole weights. With --server: how to ask.")
-    ] = None,
-    run: Annotated[str | None, typer.Option(help="A run, by folder or by name below runs/: its adapter.")] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="A server that speaks the OpenAI protocol, such as Ollama's.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name on that server.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the server's key.")
-    ] = None,
+    adapter: AdapterOption = None,
+    run: RunOption = None,
+    server: ServerOption = None,
+    model: ModelOption = None,
+    api_key_env: KeyOption = None,
     compare_base: Annotated[
         bool, typer.Option("--compare-base", help="Let visitors see the adapter's base model answer beside it.")
     ] = False,
@@ -54,9 +57,7 @@ def run(  # typer makes an option of every argument
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 7860,
     max_upload_mb: Annotated[int, typer.Option(min=1, max=1000, help="The most that an uploaded file may have.")] = 20,
-    allow_prompt_mismatch: Annotated[
-        bool, typer.Option("--allow-prompt-mismatch", help="Ask weights otherwise than they were trained.")
-    ] = False,
+    allow_prompt_mismatch: MismatchOption = False,
 ) -> int:
     """Serve a page on which documents are added and asked. Ctrl+C ends it and deletes what visitors added."""
     from rag_ft.app.demo import DemoSettings, serving
