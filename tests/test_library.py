@@ -232,6 +232,23 @@ class TestKilled:
             assert library.search("When does the ferry leave?", 1)[0].file == "boats/ferry.md"
         assert embedder.asked == []
 
+    def test_change_that_failed_is_mended_by_the_next_update(
+        self, folder: Path, opened: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with opened() as library:
+            library.update(folder)
+            (folder / "new.txt").write_text("The bakery opens at six.")
+
+            def full(*arguments: Any) -> None:
+                raise OSError("No space left on device")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(type(library._index), "add", full)
+                with pytest.raises(OSError, match="No space"):
+                    library.update(folder)
+            library.update(folder)
+            assert ("new.txt", "The bakery opens at six.") in contents(library)
+
     def test_damaged_tables_are_told_in_one_sentence(self, folder: Path, opened: Any) -> None:
         with opened() as library:
             library.update(folder)

@@ -180,6 +180,10 @@ class KeptLibrary:
             self._kept.note({"changing": "yes"})
             self._kept.clear()
             self._kept.note({"embedder": self._embedder.identity})
+        self._mend()
+
+    def _mend(self) -> None:
+        """Make the index anew where a change of it was killed or failed."""
         if self._kept.fact("changing") == "yes" or self._index.count() != self._kept.count():
             self._index.remake(self._kept.vectors(1000))
             self._kept.note({"changing": ""})
@@ -196,6 +200,8 @@ class KeptLibrary:
     def _changed(self, listed: Sequence[Listed], gone: tuple[str, ...] = ()) -> Added:
         """Take files out, read those that are new, and tell of all."""
         self._check_open()
+        with self._inside:
+            self._mend()
         read: list[str] = []
         unchanged: list[str] = []
         refused: list[tuple[str, str]] = []
