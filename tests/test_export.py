@@ -18,9 +18,9 @@ from tiny_model import TEMPLATES, copied_run, leftovers, tiny_recipe, tiny_token
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tuned_runs import FULL, close, logits, reloaded, tuned_recipe
 
+from data_builders.errors import RagFtError
 from rag_ft.export.adapter import export_adapter
-from rag_ft.export.compare import Difference, difference, probes
-from rag_ft.export.folder import written_whole
+from rag_ft.export.compare import Difference, check_tolerance, difference, probes
 from rag_ft.export.trained import hub_id, shown_name, with_variables
 from rag_ft.export.vllm import vllm_refuses
 from rag_ft.models.settings import ModelSettings
@@ -291,6 +291,9 @@ def test_a_difference_is_what_it_says() -> None:
     assert difference(found, adapter) == Difference(prompts=1, positions=2, greatest=1.0, span=10.0, same_first=1)
     broken = difference([torch.full((2, 3), float("nan"))], adapter)
     assert broken.greatest == float("inf")
+    with pytest.raises(RagFtError, match=r"and set export\.dtype=float32") as error:  # no tolerance allows that much
+        check_tolerance(broken, 1)
+    assert "export.tolerance=" not in str(error.value)
 
 
 @pytest.mark.parametrize("style", ["answer", "reasoning", "self_reasoning"])
@@ -320,27 +323,6 @@ def test_no_room_is_said_before_anything_is_loaded(
     values = 476 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64  # of the tiny model, float32
     assert f"the merged model needs {values * 4 * 1.02 / 1e9:.3g} GB on the disk of" in message
     assert "only 0.0001 GB are free" in message
-
-
-def half_written(folder: Path) -> None:
-    with written_whole(folder) as temporary:
-        assert list(temporary.iterdir()) == []
-        (temporary / "weights").write_text("half")
-        raise KeyboardInterrupt
-
-
-def test_an_export_that_fails_leaves_the_one_before_it(tmp_path: Path) -> None:
-    folder = tmp_path / "export"
-    with written_whole(folder) as temporary:
-        (temporary / "weights").write_text("one")
-    (tmp_path / ".export.tmp").mkdir()  # of an export that was killed
-    with pytest.raises(KeyboardInterrupt):
-        half_written(folder)
-    assert (folder / "weights").read_text() == "one"
-    with written_whole(folder) as temporary:
-        (temporary / "weights").write_text("two")
-    assert (folder / "weights").read_text() == "two"
-    assert leftovers(tmp_path) == []
 
 
 def test_a_folder_with_other_things_is_not_replaced(

@@ -59,7 +59,7 @@ def export_adapter(recipe: Recipe, run: RunFolder, folder: Path) -> list[str]:
 def has_card(folder: Path) -> bool:
     """Tell whether a folder holds a model card of ours."""
     card = folder / "README.md"
-    return card.is_file() and _OURS in card.read_text(encoding="utf-8")
+    return card.is_file() and _OURS in card.read_text(encoding="utf-8", errors="replace")
 
 
 def _base(recipe: Recipe, run: RunFolder) -> dict[str, Any]:

@@ -159,11 +159,12 @@ def check_tolerance(found: Difference, tolerance: float) -> None:
         RagFtError: the greatest difference is more than `tolerance` of the range of the logits.
     """
     if not found.share <= tolerance:
+        rounding = f"; if rounding alone may be that far off, set export.tolerance={_above(found.share)}"
         raise RagFtError(
             f"the export does not answer as the adapter does, and was deleted: the greatest difference of a logit is "
             f"{found.greatest:.3g}, which is {100 * found.share:.3g} % of their range, and export.tolerance allows "
-            f"{100 * tolerance:.3g} %. Check that model.weights are those of the training; if rounding alone may be "
-            f"that far off, set export.tolerance={_above(found.share)}."
+            f"{100 * tolerance:.3g} %. Check that model.weights are those of the training"
+            f"{rounding if found.share < 1 else ', and set export.dtype=float32'}."
         )
 
 
@@ -188,4 +189,4 @@ def check_agreement(found: Difference, agreement: float, remedy: str) -> None:
 
 def _above(share: float) -> str:
     """Return a number a little above a share; 1 is the most there is."""
-    return f"{min(1.0, (int(100 * share) + 1) / 100):g}" if share < 1 else "1"
+    return f"{(int(100 * share) + 1) / 100:g}" if share < 1 else "1"
