@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter
 from gguf_runs import RUNS, family_run, family_tokenizer
 from peft import PeftModel
 from tiny_model import WORDS, leftovers, tiny_tokenizer
@@ -21,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 from rag_ft.export.compare import logits_of, probes
 from rag_ft.export.gguf import type_of
 from rag_ft.export.gguf_model import family_of, neighbours
-from rag_ft.export.gguf_tokenizer import read_tokenizer, tokenizer_of_gguf
+from rag_ft.export.gguf_tokenizer import add_tokenizer, read_tokenizer, tokenizer_of_gguf
 from rag_ft.export.ollama import go_template
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.frame import ChatFrame, chat_frame
@@ -94,7 +95,7 @@ def test_the_file_says_how_a_conversation_is_written_and_where_it_ends(exported:
 
 def test_a_base_that_came_as_gguf_keeps_its_tokenizer(exported: tuple[str, Path, Path]) -> None:
     name, _, file = exported
-    own = read_tokenizer(family_tokenizer(name)).padded(len(family_tokenizer(name)) + 5)
+    own = read_tokenizer(family_tokenizer(name)).fitted(len(family_tokenizer(name)) + 5)
     assert tokenizer_of_gguf(GGUFReader(file)) == own
 
 
@@ -136,7 +137,7 @@ def test_llama_cpp_answers_as_the_adapter(exported: tuple[str, Path, Path]) -> N
 
     name, folder, file = exported
     asked = probes(encoder_of(name))
-    llama = Llama(str(file), n_ctx=2048, logits_all=True, verbose=False, n_threads=1)
+    llama: Any = Llama(str(file), n_ctx=2048, logits_all=True, verbose=False, n_threads=1)
     found = []
     for probe in asked:
         llama.reset()
@@ -225,8 +226,23 @@ def test_what_llama_cpp_computes_otherwise_is_refused_by_name() -> None:
     assert "a scale of attention of its own" in refusal("gemma2", query_pre_attn_scalar=100)
     assert "an activation of its own" in refusal("llama", hidden_act="gelu_pytorch_tanh")
     assert "biases of attention" in refusal("qwen3", attention_bias=True)
+    assert "no softcap of attention" in refusal("gemma2", attn_logit_softcapping=None)
+    assert "windows in other layers" in refusal("gemma2", layer_types=["full_attention"] * 26)
     largest = {"num_hidden_layers": 46, "hidden_size": 4608, "num_attention_heads": 32}  # Gemma 2 27B
     assert family_of(AutoConfig.for_model("gemma2", query_pre_attn_scalar=144, **largest)).one_added
+
+
+def test_a_file_has_a_piece_for_each_embedding_and_no_more(tmp_path: Path) -> None:
+    whole = read_tokenizer(family_tokenizer("llama"))
+    last = len(whole.tokens) - 1
+    short = whole.fitted(last)  # a [PAD] was added and the embeddings were left as they were
+    assert (short.tokens, short.kinds) == (whole.tokens[:-1], whole.kinds[:-1])
+    ids = SimpleNamespace(bos_token_id=1, unk_token_id=None, pad_token_id=last)
+    writer = GGUFWriter(tmp_path / "short.gguf", "llama")
+    add_tokenizer(writer, short, ids, 0, "")
+    written = writer.kv_data[0]
+    assert len(written["tokenizer.ggml.tokens"].value) == last
+    assert "tokenizer.ggml.padding_token_id" not in written
 
 
 def test_a_rule_of_cutting_that_is_not_known_is_refused() -> None:

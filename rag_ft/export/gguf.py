@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from data_builders.errors import RagFtError
@@ -60,7 +61,7 @@ def export_gguf(trained: Trained, folder: Path, report: Report) -> None:
     check_mergeable(trained)
     config = load_config(trained.recipe.model, trained.weights)
     family_of(config)
-    pieces = _tokenizer(trained).padded(config.get_text_config().vocab_size)
+    pieces = _tokenizer(trained).fitted(config.get_text_config().vocab_size)
     report(check_room(folder, _needed(trained, kind), f"the {kind} GGUF"))
     for line in about_merge(trained, kind):
         report(line)
@@ -79,7 +80,7 @@ def export_gguf(trained: Trained, folder: Path, report: Report) -> None:
         record(temporary, told | of_few_bits(trained, asked, report))
         size = file.stat().st_size
     report(f"gguf: {folder / file.name}, {size / 1e6:.0f} MB")
-    report(f"Ollama: cd {folder} && ollama create {trained.recipe.name} -f Modelfile")
+    report(f"Ollama: cd {quote(str(folder))} && ollama create {trained.recipe.name} -f Modelfile")
     report(f"how to ask it: {folder / 'USE.md'}")
 
 

@@ -81,6 +81,18 @@ def _odd(config: Any, family: Family) -> dict[str, bool]:
         "a scale of attention of its own": scale is not None and scale != usual,
         "an activation of its own": _activation(config) != ("gelu_pytorch_tanh" if family.one_added else "silu"),
         "biases of attention": config.model_type in ("qwen3", "gemma2") and config.attention_bias,
+        **(_odd_in_gemma2(config) if config.model_type == "gemma2" else {}),
+    }
+
+
+def _odd_in_gemma2(config: Any) -> dict[str, bool]:
+    """Return what llama.cpp takes for granted in a Gemma 2: every other layer with a window, and both softcaps."""
+    kinds = ["full_attention" if layer % 2 else "sliding_attention" for layer in range(config.num_hidden_layers)]
+    softcaps = (config.attn_logit_softcapping, config.final_logit_softcapping)
+    return {
+        "no softcap of attention or of its output": not all(softcaps),
+        "windows in other layers than every other one": not config.sliding_window or list(config.layer_types) != kinds,
+        "attention in both directions": bool(config.use_bidirectional_attention),
     }
 
 

@@ -52,14 +52,17 @@ class GgufTokenizer:
     scores: tuple[float, ...] = ()
     space_prefix: bool = False
 
-    def padded(self, size: int) -> GgufTokenizer:
-        """Return the tokenizer with as many pieces as the model has embeddings; those added are never written."""
+    def fitted(self, size: int) -> GgufTokenizer:
+        """Return the tokenizer with as many pieces as the model has embeddings, which llama.cpp insists on.
+
+        Pieces that are added are never written; those left out have no embedding, so that nobody can ask with them.
+        """
         more = range(len(self.tokens), size)
-        scores = (*self.scores, *(-1e4 for _ in more)) if self.scores else ()
+        scores = (*self.scores[:size], *(-1e4 for _ in more)) if self.scores else ()
         return replace(
             self,
-            tokens=(*self.tokens, *(f"[PAD{number}]" for number in more)),
-            kinds=(*self.kinds, *(_UNUSED for _ in more)),
+            tokens=(*self.tokens[:size], *(f"[PAD{number}]" for number in more)),
+            kinds=(*self.kinds[:size], *(_UNUSED for _ in more)),
             scores=scores,
         )
 
@@ -202,7 +205,7 @@ def add_tokenizer(writer: Any, found: GgufTokenizer, tokenizer: Any, end: int, t
     if found.scores:
         writer.add_token_scores(list(found.scores))
     for name in ("bos", "unk", "pad"):
-        if (index := getattr(tokenizer, f"{name}_token_id")) is not None:
+        if (index := getattr(tokenizer, f"{name}_token_id")) is not None and index < len(found.tokens):
             getattr(writer, f"add_{name}_token_id")(index)
     writer.add_eos_token_id(end)
     writer.add_eot_token_id(end)
