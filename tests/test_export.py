@@ -342,6 +342,8 @@ def test_what_cannot_be_exported_is_said(
     recipe: Path, tiny_weights: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     assert "export onnx: there is no such form. Take adapter, merged or gguf." in refused("export", recipe, "onnx")
+    said = refused("export", recipe, "merged", "--quantisation", "q8_0")
+    assert "--quantisation q8_0 is about the weights of a GGUF file, and the form is merged" in said
     untrained = tiny_recipe(tmp_path / "new", tiny_weights)
     assert "holds nothing to export: tiny is not trained" in refused("export", untrained, "merged")
     assert not (tmp_path / "new/runs").exists()

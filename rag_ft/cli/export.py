@@ -24,11 +24,17 @@ def run(
     ] = None,
 ) -> int:
     """Export the adapter, the model merged with it, or a GGUF file of that for Ollama and llama.cpp."""
+    from data_builders.errors import RagFtError
     from rag_ft.export.run import export
     from rag_ft.export.trained import check_trained
     from rag_ft.recipe.load import load_recipe
     from rag_ft.runs import open_run, run_folder
 
+    if quantisation and form in ("adapter", "merged"):
+        raise RagFtError(
+            f"--quantisation {quantisation} is about the weights of a GGUF file, and the form is {form}. Leave it out, "
+            "or export gguf."
+        )
     told = [*(overrides or ()), *([f"export.quantisation={quantisation}"] if quantisation else [])]
     loaded = load_recipe(recipe, told)
     check_trained(loaded, run_folder(loaded))  # before a run folder is made
