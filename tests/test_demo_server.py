@@ -289,6 +289,7 @@ class TestGate:
                 wait_until(lambda: self.uploaded(folder))
             monkeypatch.setattr("rag_ft.app.demo_uploads.KEPT", 0.0)
             wait_until(lambda: not self.uploaded(folder))
+            assert self.uploaded(folder) == []
 
     @staticmethod
     def uploaded(folder):
