@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rag_ft.generation import Generation, Request
+from rag_ft.generation.loops import loops
 from rag_ft.generation.parts import Groups, in_parts
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ class _Row:
     done: bool = False
 
     def take(self, tokens: Sequence[int], logprobs: Sequence[float], stop_ids: frozenset[int]) -> None:
-        """Add what was written up to a stop token."""
+        """Add what was written up to a stop token, or to where it goes round in circles."""
         for token, logprob in zip(tokens, logprobs, strict=True):
-            self.done = self.done or token in stop_ids
             self.logprobs.append(logprob)
+            if token not in stop_ids:
+                self.ids.append(token)
+            self.done = token in stop_ids or loops(self.ids)
             if self.done:
                 return
-            self.ids.append(token)
 
     def answer(self, seconds: float) -> Generation:
         """Return it as a generation."""

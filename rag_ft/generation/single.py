@@ -7,12 +7,13 @@ from typing import Any
 
 from rag_ft.generation import Lend, Request
 from rag_ft.generation.choose import shares
+from rag_ft.generation.loops import until_loop
 from rag_ft.generation.tree import steps
 from rag_ft.prompting.encode import Ids
 
 
 def written(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:
-    """Yield the tokens of an answer, without the stop token that ends it.
+    """Yield the tokens of an answer, without the stop token that ends it; one that goes round in circles ends too.
 
     They are computed as the engine of this model computes them, so that rounding is the same too. The model is held
     for one token at a time: several streams go on side by side, and one that is left half way holds up nobody.
@@ -20,7 +21,7 @@ def written(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_toke
     """
     with lend() as model:
         shared = shares(model, request.length + max_new_tokens)
-    return (steps if shared else _steps)(lend, request, stop_ids, max_new_tokens)
+    return until_loop((steps if shared else _steps)(lend, request, stop_ids, max_new_tokens))
 
 
 def _steps(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_tokens: int) -> Iterator[int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rag_ft.generation import Generation, Lend, Request
+from rag_ft.generation.loops import loops
 from rag_ft.generation.parts import Groups, in_parts
 from rag_ft.models.segment_tree import SegmentTree, ancestor_matrix, tree_mask
 
@@ -34,19 +35,23 @@ class _Leaf:
     requests: list[Request]
     ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
+    chosen: int = 0
     done: bool = False
 
     def take(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
-        """Add the token chosen, or end with it."""
+        """Add the token chosen, or end with it; an answer that goes round in circles ends too."""
         self.logprob += logprob
-        self.done = token in stop_ids
-        if not self.done:
-            self.ids.append(token)
-            self.pending, self.position = token, self.position + 1
+        self.chosen += 1
+        if token in stop_ids:
+            self.done = True
+            return
+        self.ids.append(token)
+        self.pending, self.position = token, self.position + 1
+        self.done = loops(self.ids)
 
     def answers(self, seconds: float) -> list[Generation]:
         """Return the answer to each of the equal prompts."""
-        confidence = self.logprob / (len(self.ids) + self.done)
+        confidence = self.logprob / self.chosen
         return [
             Generation(request.key, tuple(self.ids), request.length, seconds, confidence=confidence)
             for request in self.requests
@@ -102,9 +107,11 @@ def steps(lend: Lend, request: Request, stop_ids: frozenset[int], max_new_tokens
     for _ in range(max_new_tokens):
         with lend() as model, torch.inference_mode(), forking(model):
             _decode_step(model, state, stop_ids)
-        if leaves[0].done:
+        if leaves[0].chosen > len(leaves[0].ids):
             return
         yield leaves[0].ids[-1]
+        if leaves[0].done:
+            return
 
 
 def _plan(group: Sequence[Request]) -> tuple[SegmentTree, list[_Leaf]]:
