@@ -52,9 +52,45 @@ def require_built(settings: DataSettings, seed: int, folder: Path) -> None:
 
     stale = first_stale(data_steps(settings, seed, folder), seed, folder)
     if stale:
+        raise _other_data(folder, stale)
+
+
+def require_pools(settings: DataSettings, seed: int, folder: Path, *, report: Callable[[str], None]) -> None:
+    """Make sure that the questions and their pools are those of these settings; build what was never built.
+
+    Contexts and labels are for training: they are neither looked at nor made.
+
+    Args:
+        settings: the `data` section of a recipe.
+        seed: as in `build_data`.
+        folder: the data folder of a run.
+        report: takes the lines a person reads, where something is built.
+
+    Raises:
+        RagFtError: a step was built from something else, lost or changed a file, or has questions to ask a teacher
+            for, which may cost money; or as `build_data` does.
+    """
+    from data_builders.data_steps import data_steps
+    from data_builders.executor import Executor
+    from data_builders.manifest import read_manifest
+    from data_builders.steps import first_stale, run_steps
+
+    every = data_steps(settings, seed, folder)
+    steps = every[: [step.name for step in every].index("pools") + 1]
+    there = [read_manifest(folder / step.name) is not None for step in steps]
+    built = there.index(False) if False in there else len(steps)
+    if stale := first_stale(steps[:built], seed, folder):
+        raise _other_data(folder, stale)
+    if paid := [step.name for step in steps[built:] if step.name in PAID]:
         raise RagFtError(
-            f"the data in {folder} are not those of this recipe: {stale}. Run `rag-ft build RECIPE` first."
+            f"{folder} has no {paid[0]} yet, for which a teacher is asked. Run `rag-ft build RECIPE` first."
         )
+    if built < len(steps):
+        run_steps(steps, seed, folder, report, Executor(settings.executor, settings.processes))
+
+
+def _other_data(folder: Path, stale: str) -> RagFtError:
+    return RagFtError(f"the data in {folder} are not those of this recipe: {stale}. Run `rag-ft build RECIPE` first.")
 
 
 def price_data(settings: DataSettings, seed: int, folder: Path, *, report: Callable[[str], None]) -> None:

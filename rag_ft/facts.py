@@ -11,14 +11,20 @@ from rag_ft.recipe.settings import Recipe
 from rag_ft.runs import RunFolder, read_json
 
 _STEPS = ("source", "clean", "pools", "contexts", "labels")
+_TRAINED_ON = ("contexts", "labels")
 
 
 def data_facts(run: RunFolder) -> dict[str, Any]:
-    """Return what the rows were made of: files with their row counts, and every counted outcome of the build."""
+    """Return what the rows were made of: files with their row counts, and every counted outcome of the build.
+
+    A run that is evaluated alone has no rows to train on.
+    """
     facts: dict[str, Any] = {}
     cleaned = read_json(run.data / "clean" / "manifest.json", "rag-ft build RECIPE")["inputs"]
     written = ("synthesis",) if any(name.startswith("synthesis/") for name in cleaned) else ()
     for step in (*_STEPS[:1], *written, *_STEPS[1:]):
+        if step in _TRAINED_ON and not (run.data / step).exists():
+            continue
         manifest = read_json(run.data / step / "manifest.json", "rag-ft build RECIPE")
         rows = {Path(name).stem: output["rows"] for name, output in manifest["outputs"].items()}
         facts |= {f"{step} {name}": count for name, count in rows.items() if count}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from data_builders.build import require_built
+from data_builders.build import require_pools
 from data_builders.errors import RagFtError
 from data_builders.files import file_hash, write_json
 from data_builders.paths import data_paths
@@ -82,6 +82,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answer every point of the grid that is not answered yet, score all, write scores, answers and examples.
 
+    Pools that were never built are built first; contexts and labels are not needed.
+
     Args:
         recipe: what to evaluate.
         run: its folder.
@@ -93,7 +95,8 @@ def evaluate(
         The scores, whose form rag_ft/evaluation/scores.py documents.
 
     Raises:
-        RagFtError: data are not built, weights are missing or were trained with another prompt, or nothing is asked.
+        RagFtError: the data are of another recipe, weights are missing or were trained with another prompt, or
+            nothing is asked.
     """
     setup = _set_up(recipe, run, report, limit)
     report(about_power(len(setup.pools), setup.settings.confidence, limited=limit is not None))
@@ -114,7 +117,7 @@ def evaluate(
 
 
 def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -> _Setup:
-    require_built(recipe.data, recipe.seed, run.data)
+    require_pools(recipe.data, recipe.seed, run.data, report=report)
     everything = list(read_pools(data_paths(run.data).pools["test"]))
     asked, lines = suited(recipe.evaluation, offer_of(everything, run.data, recipe.data.depth))
     systems = _systems(recipe, run, lines)
