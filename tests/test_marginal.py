@@ -58,8 +58,10 @@ def model() -> Any:
 
 def answers(strategy: str, groups: Sequence[Sequence[Ask]], model: Any, **changes: Any) -> dict[str, Answered]:
     """Return the answers by key, after checking that every ask is answered exactly once."""
-    chosen = {"stop_ids": STOPS, "max_new_tokens": LONGEST, "batch_size": 8, **changes}
-    found = [one for batch in answer_marginal(strategy, groups, CODER, model, **chosen) for one in batch]
+    writing = {name: changes.pop(name) for name in ("stop_ids", "max_new_tokens", "beams") if name in changes}
+    generator = Generator(**{"model": model, "stop_ids": STOPS, "max_new_tokens": LONGEST, **writing})
+    chosen = {"batch_size": 8, **changes}
+    found = [one for batch in answer_marginal(strategy, groups, CODER, generator, **chosen) for one in batch]
     assert sorted(one.key for one in found) == sorted(one.key for group in groups for one in group)
     return {one.key: one for one in found}
 
@@ -277,10 +279,28 @@ def test_parts_that_fit_the_memory_change_nothing(model: Any, strategy: str, mon
     whole = answers(strategy, GROUPS, model)
     monkeypatch.setattr(marginal, "TOKENS", 1)
     monkeypatch.setattr(rows, "LOGITS", 1)
-    batches = answer_marginal(strategy, GROUPS, CODER, model, stop_ids=STOPS, max_new_tokens=LONGEST, batch_size=8)
+    batches = answer_marginal(strategy, GROUPS, CODER, Generator(model, STOPS, LONGEST), batch_size=8)
     parts = list(batches)
     assert len(parts) == len(GROUPS)
     assert all(same(one, whole[one.key]) for part in parts for one in part)
+
+
+@pytest.mark.parametrize("strategy", MARGINAL)
+def test_too_little_memory_halves_the_batch_and_goes_on(
+    model: Any, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, forward = answers(strategy, GROUPS, model), model.forward
+
+    def small(*arguments: Any, **named: Any) -> Any:
+        if len(named["input_ids"]) > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(model, "forward", small)
+    found = answers(strategy, GROUPS, model)
+    assert [key for key, one in found.items() if one.failure] == ["a4"]  # its four passages go through together
+    assert "out of memory" in str(found["a4"].failure)
+    assert all(same(found[key], whole[key]) for key in found if key != "a4")
 
 
 @pytest.mark.parametrize("strategy", MARGINAL)

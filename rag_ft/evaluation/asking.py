@@ -323,18 +323,12 @@ def _answered(waiting: _Waiting, model: Any) -> Iterator[list[Answered]]:
 
 def _marginal(job: Job, groups: Groups, model: Any, encoder: Encoder) -> Iterator[list[Answered]]:
     from rag_ft.generation.choose import stop_ids
-    from rag_ft.strategies.marginal import answer_marginal
+    from rag_ft.strategies.marginal import Generator, answer_marginal
 
-    return answer_marginal(
-        job.strategy,
-        groups,
-        encoder,
-        model,
-        stop_ids=stop_ids(model, encoder),
-        max_new_tokens=job.longest_output,
-        batch_size=job.settings.batch_size,
-        bounds=Reach(reach(model.config), job.longest_output),
-    )
+    generator = Generator(model, stop_ids(model, encoder), job.longest_output)
+    bounds = Reach(reach(model.config), job.longest_output)
+    size = job.settings.batch_size
+    return answer_marginal(job.strategy, groups, encoder, generator, batch_size=size, bounds=bounds)
 
 
 def _engine(job: Job, requests: list[list[Request]], model: Any, encoder: Encoder) -> Engine:

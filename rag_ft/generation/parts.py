@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rag_ft.generation import Generation, Request
 from rag_ft.memory import give_back
 
-Groups = Sequence[Sequence[Request]]
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-def in_parts(groups: Groups, answer: Callable[[Groups], list[Generation]], *, proven: bool) -> list[Generation]:
+def in_parts(
+    groups: Sequence[Sequence[Asked]],
+    answer: Callable[[Sequence[Sequence[Asked]]], list[Found]],
+    fail: Callable[[Asked, str], Found],
+    *,
+    proven: bool,
+) -> list[Found]:
     """Answer a batch of groups; where that fails, each half of it by itself.
 
     Args:
         groups: what to answer.
         answer: answers groups all at once.
+        fail: says that there is no answer, and why.
         proven: something was answered before, so that an error is this batch's own. Before that, every error but that
             of too little memory is raised: with a wrong set-up all prompts would fail.
 
     Returns:
-        Answers to all requests; a prompt that fails alone has a `failure` instead of an answer.
+        Answers to all that was asked; for what fails alone, what `fail` says.
     """
     try:
         return answer(groups)
@@ -34,8 +43,8 @@ def in_parts(groups: Groups, answer: Callable[[Groups], list[Generation]], *, pr
     free()
     halves = _halves(groups)
     if not halves:
-        return [failed(request, failure) for request in groups[0]]
-    return [found for half in halves for found in in_parts(half, answer, proven=proven)]
+        return [fail(asked, failure) for asked in groups[0]]
+    return [found for half in halves for found in in_parts(half, answer, fail, proven=proven)]
 
 
 def failed(request: Request, failure: str) -> Generation:
@@ -57,8 +66,8 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
-def _halves(groups: Groups) -> list[Groups]:
-    """Cut between groups, or through the only one; nothing where there is one prompt."""
+def _halves(groups: Sequence[Sequence[Asked]]) -> list[Sequence[Sequence[Asked]]]:
+    """Cut between groups, or through the only one; nothing where a single thing is asked."""
     if len(groups) > 1:
         return [groups[: len(groups) // 2], groups[len(groups) // 2 :]]
     middle = len(groups[0]) // 2

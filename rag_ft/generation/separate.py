@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_ft.generation import Generation, Request
 from rag_ft.generation.loops import loops
-from rag_ft.generation.parts import Groups, in_parts
+from rag_ft.generation.parts import failed, in_parts
 
 if TYPE_CHECKING:
     import torch
@@ -57,9 +57,9 @@ class SeparateEngine:
         requests = sorted((request for group in groups for request in group), key=lambda request: request.length)
         for start in range(0, len(requests), self.batch_size):
             part = [[request] for request in requests[start : start + self.batch_size]]
-            yield in_parts(part, self._batch, proven=start > 0)
+            yield in_parts(part, self._batch, failed, proven=start > 0)
 
-    def _batch(self, groups: Groups) -> list[Generation]:
+    def _batch(self, groups: Sequence[Sequence[Request]]) -> list[Generation]:
         import torch
 
         began = time.perf_counter()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_ft.generation import Generation, Lend, Request
 from rag_ft.generation.loops import loops
-from rag_ft.generation.parts import Groups, in_parts
+from rag_ft.generation.parts import failed, in_parts
 from rag_ft.models.segment_tree import SegmentTree, ancestor_matrix, tree_mask
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class TreeEngine:
         """Yield the answers of each batch of groups, groups of like length together."""
         ordered = sorted((group for group in groups if group), key=lambda group: max(r.length for r in group))
         for start in range(0, len(ordered), self.batch_size):
-            yield in_parts(ordered[start : start + self.batch_size], self._batch, proven=start > 0)
+            yield in_parts(ordered[start : start + self.batch_size], self._batch, failed, proven=start > 0)
 
-    def _batch(self, groups: Groups) -> list[Generation]:
+    def _batch(self, groups: Sequence[Sequence[Request]]) -> list[Generation]:
         import torch
 
         from rag_ft.generation.forks import forking

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from data_builders.records import PoolPassage
+from rag_ft.generation.parts import in_parts
 from rag_ft.generation.reach import Reach
 from rag_ft.prompting.encode import Encoder, Ids
 from rag_ft.strategies import Answered, Ask
@@ -35,7 +36,14 @@ TOKENS = 16_384
 
 @dataclass(frozen=True)
 class Generator:
-    """What writes: a model, the tokens that end an answer, the longest answer, and beams per passage (1: greedy)."""
+    """What writes.
+
+    Attributes:
+        model: a causal model of transformers.
+        stop_ids: tokens that end an answer. Outputs that differ in it alone are different sequences.
+        max_new_tokens: longest answer in tokens.
+        beams: sequences that RAG-Sequence takes from each passage; 1 is the greedy one.
+    """
 
     model: Any
     stop_ids: frozenset[int]
@@ -53,53 +61,61 @@ class Posed:
     prompt_tokens: int
 
 
+_Strategy: TypeAlias = Callable[[Generator, list[Ids], Sequence[Posed]], list[_Found]]
+
+
 def answer_marginal(
     strategy: str,
     groups: Groups,
     encoder: Encoder,
-    model: Any,
+    generator: Generator,
     *,
-    stop_ids: frozenset[int],
-    max_new_tokens: int,
     batch_size: int,
-    beams: int = 1,
     bounds: Reach | None = None,
 ) -> Iterator[list[Answered]]:
     """Answer every ask exactly once, batch by batch, questions of like length together.
 
     An answer's `calls` are its passages, `prompt_tokens` and `output_tokens` those of all its passages' prompts and
     outputs (rag_token: the answer once for each passage), `confidence` the log of the marginal probability per token.
+    A batch that the memory does not hold is tried in halves; an ask that does not fit alone has a `failure`.
 
     Args:
         strategy: rag_sequence (thorough decoding), rag_sequence_fast or rag_token.
         groups: asks; those of one question share the prompts of the passages they have in common, in one group or not.
         encoder: of the style in which the system is asked.
-        model: a causal model of transformers.
-        stop_ids: tokens that end an answer. Outputs that differ in it alone are different sequences.
-        max_new_tokens: longest answer in tokens.
+        generator: what writes.
         batch_size: questions encoded at once, as long as they fit TOKENS.
-        beams: sequences that RAG-Sequence takes from each passage; 1 is the greedy one.
         bounds: how far the model's positions go; an ask with a prompt beyond them fails.
     """
-    import torch
-
     if bounds is not None:
         groups, beyond = _within(groups, encoder, bounds)
         if beyond:
             yield beyond
 
-    generator = Generator(model, stop_ids, max_new_tokens, beams)
-    for batch in _batches(groups, encoder, batch_size):
-        began = time.perf_counter()
-        prompts: dict[Ids, int] = {}
-        posed = [pose(ask, encoder, prompts) for ask in batch]
-        with torch.inference_mode():
-            found = _STRATEGIES[strategy](generator, list(prompts), posed)
-        seconds = (time.perf_counter() - began) / len(batch)
-        yield [
-            _answered(one, written, output_tokens, encoder, stop_ids, seconds)
-            for one, (written, output_tokens) in zip(posed, found, strict=True)
-        ]
+    answer = partial(_batch, _STRATEGIES[strategy], generator, encoder)
+    for number, batch in enumerate(_batches(groups, encoder, batch_size)):
+        yield in_parts(batch, answer, partial(_failed, encoder), proven=number > 0)
+
+
+def _batch(strategy: _Strategy, generator: Generator, encoder: Encoder, groups: Groups) -> list[Answered]:
+    import torch
+
+    began = time.perf_counter()
+    prompts: dict[Ids, int] = {}
+    posed = [pose(ask, encoder, prompts) for group in groups for ask in group]
+    with torch.inference_mode():
+        found = strategy(generator, list(prompts), posed)
+    seconds = (time.perf_counter() - began) / len(posed)
+    return [
+        _answered(one, written, output_tokens, encoder, generator.stop_ids, seconds)
+        for one, (written, output_tokens) in zip(posed, found, strict=True)
+    ]
+
+
+def _failed(encoder: Encoder, ask: Ask, reason: str) -> Answered:
+    """Return the answer to an ask that has none."""
+    lengths = [len(prompt) for prompt in _prompts(ask, encoder)]
+    return Answered(ask.key, "", sum(lengths), 0, 0.0, calls=len(lengths), failure=reason)
 
 
 def log_weights(passages: Sequence[PoolPassage]) -> list[float]:
@@ -133,17 +149,13 @@ def _log_sum(values: Sequence[float]) -> float:
 
 def _within(groups: Groups, encoder: Encoder, bounds: Reach) -> tuple[Groups, list[Answered]]:
     """Take the asks out that have a prompt which the model cannot reach."""
-    lengths = {ask.key: [len(prompt) for prompt in _prompts(ask, encoder)] for group in groups for ask in group}
-    reasons = {key: bounds.refusal(max(found)) for key, found in lengths.items()}
-    beyond = [
-        Answered(key, "", sum(lengths[key]), 0, 0.0, calls=len(lengths[key]), failure=reason)
-        for key, reason in reasons.items()
-        if reason
-    ]
+    asks = [ask for group in groups for ask in group]
+    reasons = {ask.key: bounds.refusal(max(map(len, _prompts(ask, encoder)))) for ask in asks}
+    beyond = [_failed(encoder, ask, reason) for ask in asks if (reason := reasons[ask.key])]
     return [[ask for ask in group if not reasons[ask.key]] for group in groups], beyond
 
 
-def _batches(groups: Groups, encoder: Encoder, batch_size: int) -> Iterator[list[Ask]]:
+def _batches(groups: Groups, encoder: Encoder, batch_size: int) -> Iterator[list[Sequence[Ask]]]:
     """Yield the asks of up to `batch_size` questions at a time, fewer where their prompts exceed TOKENS."""
     questions: dict[str, list[Ask]] = {}
     for ask in (ask for group in groups for ask in group):
@@ -153,12 +165,12 @@ def _batches(groups: Groups, encoder: Encoder, batch_size: int) -> Iterator[list
     rows = 0
     for longest, count, group in sized:  # by length: the last is the longest
         if batch and (len(batch) == batch_size or (rows + count) * longest > TOKENS):
-            yield [ask for one in batch for ask in one]
+            yield batch
             batch, rows = [], 0
         batch.append(group)
         rows += count
     if batch:
-        yield [ask for one in batch for ask in one]
+        yield batch
 
 
 def _size(group: Sequence[Ask], encoder: Encoder) -> tuple[int, int]:
@@ -201,7 +213,7 @@ def _sequence(generator: Generator, prompts: list[Ids], posed: Sequence[Posed], 
     return found
 
 
-_STRATEGIES: dict[str, Callable[[Generator, list[Ids], Sequence[Posed]], list[_Found]]] = {
+_STRATEGIES: dict[str, _Strategy] = {
     "rag_sequence": partial(_sequence, thorough=True),
     "rag_sequence_fast": partial(_sequence, thorough=False),
     "rag_token": _token,

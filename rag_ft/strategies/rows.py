@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rag_ft.generation.loops import loops
 from rag_ft.prompting.encode import Ids
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def decode(
 ) -> list[Written]:
     """Write the sequence of every mixture greedily: each token is the most probable one under the weighted sum.
 
-    A mixture of one row is plain greedy decoding. Rows whose mixture has ended leave the batch.
+    A mixture of one row is plain greedy decoding. Rows whose mixture has ended, or goes round in circles, leave the
+    batch.
     """
     import torch
 
@@ -125,11 +127,12 @@ def decode(
             scores[index] += score
         tokens = [ids[index][-1] for index in live for _ in mixtures[index].rows]
         rows = replace(rows, pending=torch.tensor(tokens, device=rows.pending.device))
-        still = [index for index in live if ids[index][-1] not in stop_ids]
+        still = [index for index in live if ids[index][-1] not in stop_ids and not loops(ids[index])]
         if not still:
             break
         if len(still) < len(live):
-            rows = picked(rows, [slot for slot, token in enumerate(tokens) if token not in stop_ids])
+            slots = [index for index in live for _ in mixtures[index].rows]
+            rows = picked(rows, [slot for slot, index in enumerate(slots) if index in still])
         live = still
     return [Written(tuple(tokens), score) for tokens, score in zip(ids, scores, strict=True)]
 
