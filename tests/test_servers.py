@@ -455,3 +455,15 @@ def test_the_key_stands_in_no_reply_no_log_and_no_repr(
     assert server.keys == [f"Bearer {KEY}"]
     assert found[0][1].failure == "the server answered 418: fault 418 Bearer ***"
     assert KEY not in f"{found} {asker!r} {caplog.text}"
+
+
+@pytest.mark.parametrize("status", [200, 400, 418])
+def test_no_part_of_a_key_is_told_where_a_servers_words_are_cut(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_FT_TEST_KEY", KEY)
+    body = {"error": {"message": f"{'no ' * 96}your key {KEY} is odd"}}  # the 300th character stands in the key
+    fault = json.dumps(body).encode() if status == 200 else (status, body["error"]["message"])
+    with serving(Server(echo, lambda messages, tries: fault)) as server:
+        failure = ask(teacher(server), "a")["a"].failure
+    assert failure is not None
+    assert failure.endswith(" no your key")
+    assert told(("\ud55c" * 400).encode()) == "\ud55c" * 300  # letters of which no key is made

@@ -21,6 +21,8 @@ Structured = Literal["auto", "json_schema", "json_object", "off"]
 _LOWER = {"json_schema": "json_object", "json_object": "off"}
 _SPEAKS_OF_STRUCTURE = ("response_format", "json_schema", "json_object", "guided", "structured output")
 _IN_PASSING = {408, 409, 425, 429}
+_LONGEST_LINE = 300  # characters of what a server says
+_CUT_WORD = re.compile(r"(?:(?![\"'<>{}()\[\],])[!-~])+\Z")  # signs that a key may be of
 LONGEST_PAUSE = 120.0
 """Seconds; a server that asks for more is not waited for."""
 _REFUSED = "the server refused to answer"
@@ -227,7 +229,9 @@ def told(data: bytes) -> str:
 
 
 def _line(text: str) -> str:
-    return _utf8(" ".join(text.split())[:300])
+    """Return the beginning of a text in one line, without half a word: it may be half a key, which nobody can hide."""
+    line = " ".join(text.split())
+    return _utf8(line if len(line) <= _LONGEST_LINE else _CUT_WORD.sub("", line[:_LONGEST_LINE]).rstrip())
 
 
 def _utf8(text: str) -> str:
