@@ -125,6 +125,10 @@ class TestQuotes:
             ("1871-1872", "From 1871\u20131872 on", "1871\u20131872"),
             ("Built in 1871", "It was built in 1871.", ""),
             ("built in 1872", "It was built in 1871.", ""),
+            ("built in 18", "It was built in 1871.", ""),
+            ("uilt in 1871", "It was built in 1871.", ""),
+            ("at 18", "Built at 1871 feet, at 18 sites.", "at 18"),
+            ("灯台は", "その灯台は古い。", "灯台は"),
             ("등대는 1871년에", "그 등대는  1871년에 섰다.", "등대는  1871년에"),
             ("a <\u200b|x|> b", "a <|x|> b", "a <|x|> b"),
             ("", "Anything.", ""),
@@ -145,6 +149,7 @@ class TestFilters:
             ({"quote": "in 1871"}, "lengths"),
             ({"answer": "1872"}, "answer"),
             ({"answer": "187"}, "answer"),  # a part of a number is none
+            ({"answer": "18", "quote": "The lighthouse of Velmoth was built in 18"}, "quote"),
             ({"answer": "Yes", "quote": "The lighthouse of Velmoth was built in 1871."}, "answer"),
             ({"answer": "?!"}, "lengths"),
             ({"question": "Was it in 1871 that the lighthouse of Velmoth was built?"}, "unsaid"),
@@ -157,6 +162,14 @@ class TestFilters:
     )
     def test_a_bad_question_is_turned_away_for_the_right_reason(self, changes, name):
         assert turned_away_by(written(**changes)) == name
+
+    def test_a_part_of_a_decimal_is_no_answer_though_the_quote_ends_there(self):
+        tower = Passage("p3", "Velmoth", "The tower of Velmoth is 15.5 metres high.")
+        item = written(question="How high is the tower in metres?", answer="15", quote="The tower of Velmoth is 15")
+        [candidate] = read({"questions": [item]}, tower)
+        rejection = first_rejection(candidate, FiltersSettings())
+        assert rejection is not None
+        assert rejection.filter == "answer"
 
     def test_the_answer_may_stand_in_the_passage_beside_the_quote(self):
         assert turned_away_by(written(question="What does the keeper of Velmoth sell?", answer="rope")) is None

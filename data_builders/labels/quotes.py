@@ -66,6 +66,11 @@ def place(quote: str, text: str, least: float = 1.0) -> tuple[int, int]:
     return places[start][0], places[end - 1][1]
 
 
+def stands_whole(quote: str, text: str) -> bool:
+    """Tell whether a quote stands letter by letter in a text, with a word's beginning and end at its own."""
+    return next(_standing(quote, text), None) is not None
+
+
 def likeness(quote: str, text: str) -> float:
     """Return 1 minus the fewest letters to insert, delete or change in a quote, a part of its length.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_builders.documents.evidence import fold, verbatim
+from data_builders.labels.quotes import stands_whole
 from data_builders.records import Passage
 from data_builders.synthesis.prompts import quote_names
 from data_builders.templates import restored, without_thoughts
@@ -76,12 +77,12 @@ def standing(quote: str, text: str) -> str:
     """Return a quote as it stands in a passage, letter by letter; nothing where it does not.
 
     Compared are normal forms (NFKC, plain quotation marks and dashes, single spaces); marks of quotation around it and
-    dots of omission at its ends do not count.
+    dots of omission at its ends do not count. It begins and ends where words do: "built in 18" is no quote of 1871.
     """
     bare = _bare(quote)
     forms = dict.fromkeys(form for one in (quote, bare, bare.rstrip(".")) if (form := fold(one)))
     whole = fold(text)
-    return next((verbatim(text, form) for form in forms if form in whole), "")
+    return next((verbatim(text, form) for form in forms if stands_whole(form, whole)), "")
 
 
 def _bare(quote: str) -> str:
