@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from data_builders.labels.agreement import agrees
 from data_builders.labels.quotes import likeness, verbatim
-from data_builders.labels.wording import gives_answer, is_irrelevant, leaked, says_unanswered, stated_answers
+from data_builders.labels.wording import (
+    denies,
+    gives_answer,
+    is_irrelevant,
+    leaked,
+    number_in_its_place,
+    says_unanswered,
+    stated_answers,
+)
 
 TEXTS = st.text(st.sampled_from("ab A1[]\"'.\u201c\u2026\u2014\u0301가서 은12不\n\ud800"), max_size=30)
 
@@ -173,6 +181,70 @@ def test_an_analysis_that_finds_the_answer_may_say_what_is_missing(analysis):
 )
 def test_an_analysis_that_says_that_nothing_answers_is_found(analysis):
     assert says_unanswered(analysis, ["Aldo"])
+
+
+SHOWN = ["Tower\nThe tower stands since 1889, 324 metres high.", "Harbour\nThe harbour was dug in 1,712 days."]
+
+
+@pytest.mark.parametrize(
+    "analysis",
+    [
+        "The tower stands since 1890 [1].",
+        "It stands since 1,890 or so. So says [1].",
+        "Since 1712 [1] it stands.",  # [2] says that, of something else
+        "[2] is about a harbour. The tower is of the year 1890년이다 [1].",
+    ],
+)
+def test_a_number_in_the_place_of_the_answer_is_found(analysis):
+    assert number_in_its_place(analysis, ["1889"], "Since when does the tower stand?", SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "answers"),
+    [
+        ("The tower stands since 1889 [1], and not since 1890.", ["1889"]),
+        ("[1] tells it, unlike [2] with its 1712 days.", ["1889"]),
+        ("The harbour took 1712 [2] days, and [1] dates the tower.", ["1889"]),
+        ("Some 70 years before the 1950s [1].", ["1889"]),
+        ("Of the years 1890-1900 nothing is told; see [1].", ["1889"]),
+        ("The year that question 2024 asks for stands in [1].", ["1889"]),
+        ("It is 1890 by another calendar [1].", ["Brest"]),
+        ("", ["1889"]),
+    ],
+)
+def test_other_numbers_of_an_analysis_are_let_be(analysis, answers):
+    assert not number_in_its_place(analysis, answers, "Since when, asks question 2024, does it stand?", SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "answers"),
+    [
+        ("It was 1890, not 1889 [1].", ["1889"]),
+        ("Not in Paris but in Lyon.", ["Paris"]),
+        ("It was not 31 March 1889.", ["1889", "31 March 1889"]),
+        ("1889 is wrong; it was 1890.", ["1889"]),
+        ("세종이 아니라 정조이다.", ["세종"]),
+    ],
+)
+def test_an_analysis_that_names_the_answer_only_to_deny_it_is_found(analysis, answers):
+    assert denies(analysis, answers)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "answers"),
+    [
+        ("It was not 1890 but 1889 [1].", ["1889"]),
+        ("It was not until 1889 that it stood.", ["1889"]),
+        ("Not Paris alone, but it was Paris.", ["Paris"]),
+        ("Whether or not Paris is large, [1] names it.", ["Paris"]),
+        ("Not in Our Stars is the play of [1].", ["Not in Our Stars", "Our Stars"]),
+        ("That 15 is wrong follows from [1].", ["5"]),
+        ("It was not 1889 in Lyon; in Paris it was 1889.", ["1889"]),
+        ("Nothing is named.", ["1889"]),
+    ],
+)
+def test_an_analysis_that_comes_to_the_answer_denies_nothing(analysis, answers):
+    assert not denies(analysis, answers)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,17 @@ def tower(**changes):
             "consistent",
             'Its answer is "1889", and its analysis says that it is "1890 .".',
         ),
+        (
+            {"analysis": "The tower was completed in 1890 [1]."},
+            "consistent",
+            'Its answer is "1889", and its analysis has another number in its place: "The tower was completed in 1890 '
+            '[1]."',
+        ),
+        (
+            {"analysis": "It was 1890, not 1889 [1]."},
+            "consistent",
+            'Its answer is "1889", and its analysis says that it is not: "It was 1890, not 1889 [1]."',
+        ),
         ({"analysis": "As instructed: 1889 [1]."}, "leak", 'Its reasoning speaks of "As instructed".'),
     ],
 )

@@ -21,9 +21,11 @@ from data_builders.labels.settings import GatesSettings
 from data_builders.labels.wording import (
     MARK,
     concluded_otherwise,
+    denies,
     gives_answer,
     is_irrelevant,
     leaked,
+    number_in_its_place,
     says_unanswered,
     stated_answers,
     whole_sentences,
@@ -223,6 +225,11 @@ def _contradicting_analysis(candidate: Candidate) -> Iterator[str]:
     is_verdict = any(answer_kind(one) == "unjudgeable" for one in asked.answers)
     if not is_verdict and (other := concluded_otherwise(text, answers, asked.question)):
         yield f'Its answer is "{label.answer}", and its analysis comes to "{other}"'
+    shown = [f"{passage.title}\n{passage.text}" for passage in candidate.passages]
+    if not is_verdict and (other := number_in_its_place(text, answers, asked.question, shown)):
+        yield f'Its answer is "{label.answer}", and its analysis has another number in its place: "{other}"'
+    if not is_verdict and not contains_answer(asked.question, answers) and denies(text, answers):
+        yield f'Its answer is "{label.answer}", and its analysis says that it is not: "{text}"'
 
 
 def _is_in(said: str, answer: str) -> bool:

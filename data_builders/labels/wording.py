@@ -63,6 +63,10 @@ _THEREFORE = re.compile(
     r"it follows|we conclude|daher|somit|folglich|deshalb|따라서|그러므로|그래서|결국)\b[, ]*",
     _I,
 )
+_NUMBER = re.compile(r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?(?![a-z\d/-]|[.,]\d)", _I)
+_DENIES = re.compile(r"(?<!or )\bnot (?:in |on |by |at |the )?(?:the )?$", _I)
+_DENIED = re.compile(r"(?:이|가)? 아니| (?:is|was) (?:wrong|incorrect|false)\b", _I)
+_NO_DENIAL = re.compile(r" (?:alone|only|itself)\b", _I)
 _SETS_APART = {"before", "after", "than", "not", "unlike", "over", "against", "with", "without", "from", "by"}
 _READING = {"passage", "passages", "evidence", "question", "i", "it"}
 
@@ -159,6 +163,58 @@ def _candidates(clause: str, answers: Sequence[str], question: str) -> Iterator[
         named = any(map(str.isdigit, word)) if of_numbers else word[:1].isupper() and (place > 0 or is_choice)
         if named and not set(answer_tokens(word)) & known:
             yield word
+
+
+def number_in_its_place(analysis: str, answers: Sequence[str], question: str, shown: Sequence[str]) -> str:
+    """Return the sentence in which an analysis that never comes to its answer has a number that nobody told it.
+
+    Such a number has the length of one in the answers and stands neither in the question nor in any passage; one right
+    before a mark [n] has to stand in the passages of the mark.
+
+    Args:
+        analysis: as it was written.
+        answers: the label's and the accepted ones.
+        question: that was asked.
+        shown: titles and texts of the passages, in their order.
+    """
+    lengths = {len(number) for answer in answers for number in _numbers(answer)}
+    if not lengths or contains_answer(analysis, answers):
+        return ""
+    asked = set(answer_tokens(" ".join([question, *answers])))
+    known = [asked | set(answer_tokens(text)) for text in shown]
+    for sentence in whole_sentences(analysis):
+        for number, marked in _attributed(sentence, len(shown)):
+            told = marked or range(len(shown))
+            if len(number) in lengths and not any(number in known[place] for place in told):
+                return sentence
+    return ""
+
+
+def _numbers(text: str) -> list[str]:
+    return [number.replace(",", "") for number in _NUMBER.findall(text)]
+
+
+def _attributed(sentence: str, count: int) -> Iterator[tuple[str, list[int]]]:
+    """Yield the numbers of a sentence, each with the passages of a mark right behind it, counted from 0."""
+    marks = [*MARK.findall(sentence), ""]
+    for piece, mark in zip(MARK.split(sentence), marks, strict=True):
+        numbers, last = _numbers(piece), piece.rstrip()[-1:].isdigit()
+        marked = [int(one) - 1 for one in re.findall(r"\d+", mark) if 0 < int(one) <= count]
+        yield from ((one, marked if last and place == len(numbers) else []) for place, one in enumerate(numbers, 1))
+
+
+def denies(analysis: str, answers: Sequence[str]) -> bool:
+    """Tell whether an analysis names its answer only to say that it is not the one ("1890, not 1889")."""
+    rest, found = analysis, False
+    for answer in sorted(filter(str.strip, answers), key=len, reverse=True):
+        whole = re.compile(rf"(?<!\w){re.escape(answer)}(?![^\W\uac00-\ud7a3])", _I)  # Korean particles may follow
+        for start, end in (one.span() for one in whole.finditer(rest)):
+            denied = _DENIES.search(rest[max(0, start - 20) : start]) or _DENIED.match(rest, end)
+            if not denied or _NO_DENIAL.match(rest, end):
+                return False
+            found = True
+        rest = whole.sub(" ", rest)
+    return found and not contains_answer(rest, answers)
 
 
 def gives_answer(reason: str) -> bool:
