@@ -44,7 +44,7 @@ MIXED = {
     "gold_probability": 0.95,
     "questions_per_context": 28,
     "own_negatives": 0,
-    "contexts": {"train": 300},
+    "contexts": {"train": 600},
 }
 OURS: dict[str, Any] = {"data": {"negatives": HARD, "contexts": MIXED}}
 LONG_LABELS = {  # 290 tokens each, and as many judgements as passages
@@ -242,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokens", type=int, default=400_000, help="tokens each system is trained on")
+    parser.add_argument("--tokens", type=int, default=800_000, help="tokens each system is trained on")
     parser.add_argument("--questions", type=int, default=300, help="dev questions asked")
     parser.add_argument("--limit", type=int, help="ask so many of them only; what is written is stamped as partial")
     parser.add_argument("--train", choices=TRAINED, help="train this system alone and ask nothing")
