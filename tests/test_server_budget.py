@@ -72,6 +72,24 @@ def test_tries_without_an_answer_count_as_they_might_have_cost(tmp_path: Path) -
     assert len(server.bodies) == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({"max_tokens": 64}, 3),  # 10 x 2 + 74 <= 100 < 10 x 3 + 74
+        ({"max_completion_tokens": 64}, 3),
+        ({"max_tokens": 32, "n": 2}, 3),
+        ({"top_k": 64}, 8),
+    ],
+)
+def test_a_longer_answer_that_further_fields_allow_counts(fields: dict[str, int], calls: int, tmp_path: Path) -> None:
+    with serving(Server(echo)) as server:
+        settings = teacher(server, concurrency=1, max_tokens=16, budget={"tokens": 100}, extra_body=fields)
+        with pytest.raises(BudgetSpentError):
+            done(settings, tmp_path / "replies.sqlite", map(thirty, range(12)))
+    assert len(server.bodies) == calls
+    assert price_of([thirty(1)], settings).output_tokens == (16 if "top_k" in fields else 64)
+
+
 def test_money_without_prices_is_refused_before_any_call(tmp_path: Path) -> None:
     with pytest.raises(RagFtError, match=r"Set endpoint\.input_price and endpoint\.output_price"):
         teacher_job(teacher(budget={"money": 5.0}, input_price=1.0), tmp_path / "replies.sqlite", print)

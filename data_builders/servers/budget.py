@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
@@ -139,9 +140,17 @@ def amount(money: float) -> str:
     return f"{money:,.2f}" if money >= 1 else f"{money:.3g}"
 
 
-def most_tokens(call: Call, max_tokens: int) -> Tokens:
+def most_tokens(call: Call, longest: int) -> Tokens:
     """Return what a call may take, cautiously."""
-    return Tokens(round(_sent(call) / _CAUTIOUS), max_tokens)
+    return Tokens(round(_sent(call) / _CAUTIOUS), longest)
+
+
+def longest_answer(max_tokens: int, extra_body: Mapping[str, Any]) -> int:
+    """Return the tokens that an answer may have: further fields win over `max_tokens`, and `n` asks for several."""
+    named = [extra_body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    longest = max((count for count in named if isinstance(count, int)), default=max_tokens)
+    several = extra_body.get("n")
+    return longest * max(1, several if isinstance(several, int) else 1)
 
 
 def _sent(call: Call) -> int:
@@ -201,7 +210,7 @@ def price_of(
             if tokens_of
             else round(_sent(call) / _USUAL)
         )
-    tokens = Tokens(prompt, count * settings.max_tokens)
+    tokens = Tokens(prompt, count * longest_answer(settings.max_tokens, settings.extra_body))
     money = price(tokens, *_prices(settings))
     return Estimate(count, tokens.prompt, tokens.output, money, counted=tokens_of is not None)
 

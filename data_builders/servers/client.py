@@ -20,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from data_builders.errors import RagFtError
 from data_builders.servers import Call, Reply
-from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, most_tokens
+from data_builders.servers.budget import BudgetSpentError, Spending, Tokens, longest_answer, most_tokens
 from data_builders.servers.line import Answered, Arrived, Line
 from data_builders.servers.protocol import (
     RETRIES,
@@ -178,8 +178,8 @@ class _Exchange:
 
     async def _within_budget(self, call: Call, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Set aside what a request may take; note what it took. One without an answer may have cost all of it."""
-        spending = self.asker.spending
-        held = most_tokens(call, self.asker.writing.max_tokens)
+        spending, writing = self.asker.spending, self.asker.writing
+        held = most_tokens(call, longest_answer(writing.max_tokens, writing.extra_body))
         while not spending.hold(held):
             await asyncio.sleep(_LOOK_AGAIN)
         used = Tokens(0, 0)
