@@ -18,6 +18,7 @@ from data_builders.labels.balance import advise_on_balance, balanced, surplus
 from data_builders.labels.gold import GoldAbsent, label_rows
 from data_builders.labels.prompts import read_template
 from data_builders.labels.settings import (
+    GoldLabelsSettings,
     LabelsSettings,
     SelfSynthesisLabelsSettings,
     TeacherLabelsSettings,
@@ -119,13 +120,17 @@ def label_identity(settings: LabelsSettings) -> dict[str, Any]:
 
 
 def labels_outside(settings: LabelsSettings, local: LocalWriter | None, folder: Path) -> dict[str, Any]:
-    """Return what the labels depend on that is not below `data`: calls to make up for, and the model that writes."""
+    """Return what the labels depend on that is not below `data`: calls to make up for, models that write or judge."""
     from data_builders.servers.job import ask_again
 
+    found = ask_again(folder)
+    support = None if isinstance(settings, GoldLabelsSettings) else settings.gates.support
+    if support and (judge := signatures([{"model": support.model}])):
+        found = {**found, "judge": judge}
     if local is None or not isinstance(settings, SelfSynthesisLabelsSettings):
-        return ask_again(folder)
+        return found
     files = signatures([{"path": settings.weights}])
-    return {**ask_again(folder), "writer": {**local.decides(settings), "files": files}}
+    return {**found, "writer": {**local.decides(settings), "files": files}}
 
 
 def asked_rows(files: LabelFiles, gold_absent: GoldAbsent) -> int:

@@ -328,6 +328,24 @@ class TestWhatGoesWrong:
         assert manifest(tmp_path)["counts"]["premises cut to the tokens gates.support.model reads"] == 20
         assert "20 premises cut" in out
 
+    def test_another_model_that_judges_support_judges_anew_and_asks_nobody(
+        self, tmp_path: Path, teacher: Server, run_verb: Verb, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judge = tmp_path / "judge" / "model.safetensors"
+        judge.parent.mkdir()
+        judge.write_bytes(b"says yes")
+        monkeypatch.setattr(
+            "data_builders.label_step.load_entailment",
+            lambda *named: lambda pairs: [judge.read_bytes() == b"says yes"] * len(pairs),
+        )
+        path = recipe(tmp_path, teacher, gates={"support": {"model": str(judge.parent)}}, rejected="gold")
+        for verdict, source in ((b"says yes", "teacher"), (b"says no", "gold")):
+            judge.write_bytes(verdict)
+            assert run_verb("build", path)[0] == 0
+            assert {asked.label_source for asked in labels(tmp_path).values()} == {source}
+            assert "labels: unchanged" in run_verb("build", path)[1]
+        assert len(teacher.bodies) == 20
+
     def test_a_budget_that_is_spent_ends_the_build_and_the_same_command_goes_on(
         self, tmp_path: Path, teacher: Server, run_verb: Verb
     ) -> None:
