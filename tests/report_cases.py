@@ -72,6 +72,7 @@ def prediction(number: int, system: str, gold: str, passages: int, right: bool, 
     declined = not right and number % 5 == 0
     answer = "Orsk" if right else None if declined else "Hald"
     shown = tuple(f"p{rank}" for rank in range(1, passages + 1))
+    shown = shown[::-1] if variant == "noise=0.8" else shown  # other contexts than with less noise
     return Prediction(
         question_id=question_id(number),
         group=_group(number),

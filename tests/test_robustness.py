@@ -153,13 +153,21 @@ def test_failures_agree_with_nothing():
     assert summary(rows)["consistency"]["mean"] == 0
 
 
-def test_noise_drop_is_from_the_least_to_the_most_noise():
-    rows = [
+def noisy(**changes):
+    """Answers among more and more noise, to the passages of that name unless `changes` says others."""
+    return [
         row
         for noise, hits in {"0.8": "1000", "0": "1110", "0.4": "1111"}.items()
-        for row in sweep("base", {5: hits}, variant=f"noise={noise}")
+        for row in sweep("base", {5: hits}, variant=f"noise={noise}", **{"shown": (f"n{noise}",), **changes})
     ]
-    assert summary(rows)["noise_drop"]["mean"] == 0.5
+
+
+def test_noise_drop_is_from_the_least_to_the_most_noise():
+    assert summary(noisy())["noise_drop"]["mean"] == 0.5
+
+
+def test_noise_that_changed_no_context_has_no_drop():
+    assert summary(noisy(shown=("gold", "noise")))["noise_drop"] is None
 
 
 def test_every_system_and_group_has_a_row_on_the_same_questions():

@@ -93,6 +93,7 @@ def test_the_robust_suite_runs_on_a_base_model_and_a_file_of_questions(own_recip
     assert code == 0, err
     assert "nothing was trained, so the base model alone is asked" in out
     assert "questions show a difference of" in out
+    assert "questions have too few passages with an answer for noise 0, 0.2, 0.4, 0.6:" in out
     evaluation = own_recipe.parent / "runs/own/evaluation"
     scores = json.loads((evaluation / "scores.json").read_text())
     assert (scores["suite"], scores["partial"]) == ("robust", False)

@@ -129,9 +129,14 @@ def _chosen(pool: Pool, condition: Condition, around: Surroundings) -> Passages:
     fill = _Fill(pool, _positives(pool, condition), _negatives(pool, condition, around))
     if condition.noise is None:
         return _merged(pool, fill.positives[:count], fill.others, count)
-    # RGB: ceil(n * rate) passages of noise; where positives are too few, noise takes their places
-    positives = count - math.ceil(round(count * condition.noise, 6))
+    # where positives are too few, noise takes their places, as in RGB
+    positives = count - noise_of(count, condition.noise)
     return _merged(pool, fill.positives[:positives], fill.others, count)
+
+
+def noise_of(count: int, share: float) -> int:
+    """Return how many of `count` passages are to hold no answer: ceil(n * rate) in RGB."""
+    return math.ceil(round(count * share, 6))
 
 
 def _positives(pool: Pool, condition: Condition) -> Passages:

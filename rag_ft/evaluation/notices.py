@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rag_ft.evaluation.cases import Case
-from rag_ft.evaluation.conditions import REFERENCES, conditions
+from rag_ft.evaluation.conditions import REFERENCES, axes_of, conditions
+from rag_ft.evaluation.contexts import noise_of
 from rag_ft.evaluation.grid import Omission, Point, takes
 from rag_ft.evaluation.settings import EvaluationSettings
 from rag_ft.evaluation.statistics import detectable_difference
@@ -45,6 +46,53 @@ def about_short(wanted: Iterable[Iterable[Point]]) -> list[str]:
         f"evaluate: {len(short)} of {len(swept)} contexts, of {asked} questions, hold fewer passages than their count: "
         "their pools have no more that fit"
     ]
+
+
+def about_noise(wanted: Iterable[Iterable[Point]]) -> list[str]:
+    """Say where more noise is shown than was asked for, since too few passages hold an answer."""
+    moved = [point for group in wanted for point in group if "noise" in axes_of(point.variant)]
+    more = [point for point in moved if _without_answer(point) > noise_of(point.passages, _noise(point))]
+    if not more:
+        return []
+    shares = ", ".join(f"{share:g}" for share in sorted({_noise(point) for point in more}))
+    shown = sum(map(_without_answer, more)) / sum(len(point.shown) for point in more)
+    return [
+        f"evaluate: {_questions(more)} of {_questions(moved)} questions have too few passages with an answer for "
+        f"noise {shares}: noise takes their places, {100 * shown:.0f} % of what they are shown there. More passages "
+        "with an answer may stand in deeper pools (data.depth)"
+    ]
+
+
+def about_weak(wanted: Iterable[Iterable[Point]]) -> list[str]:
+    """Say where the worst ranked passages are the best ranked ones too, since a pool holds no others."""
+    points = [point for group in wanted for point in group]
+    hard = {point.key: _set_of(point) for point in points if not point.variant}
+    weak = [point for point in points if point.variant == "negatives=weak"]
+    same = [point for point in weak if hard.get((*point.key[:-1], "")) == _set_of(point)]
+    if not same:
+        return []
+    counts = ", ".join(map(str, sorted({point.passages for point in same})))
+    return [
+        f"evaluate: {_questions(same)} of {_questions(weak)} questions are shown the same {counts} passages by "
+        "negatives=weak as without, in another order, since their pools hold no others: raise data.depth or lower "
+        "the count"
+    ]
+
+
+def _noise(point: Point) -> float:
+    return float(axes_of(point.variant)["noise"])
+
+
+def _without_answer(point: Point) -> int:
+    return sum(not (passage.is_gold or passage.has_answer) for passage in point.shown)
+
+
+def _set_of(point: Point) -> frozenset[str]:
+    return frozenset(passage.id for passage in point.shown)
+
+
+def _questions(points: Iterable[Point]) -> int:
+    return len({point.pool.id for point in points})
 
 
 def about_failures(cases: Sequence[Case]) -> list[str]:

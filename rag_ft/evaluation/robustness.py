@@ -213,6 +213,13 @@ def _ends_and_middle(field: Field, system: str, gold: str) -> list[Point]:
     return points if len(points) > 2 else []
 
 
+def _noises(field: Field, system: str, gold: str) -> list[Point]:
+    """Nothing where no question was shown other passages at one share of noise than at another: none was moved."""
+    points = field.along(system, gold, "noise")
+    shown = [{id_: one.case.prediction.shown for id_, one in field.points[point].items()} for point in points]
+    return points if any(one != shown[0] for one in shown) else []
+
+
 MEASURES: dict[str, Measure] = {
     "auc": Measure(_sweep, area, fall=True),
     "drop_from_peak": Measure(_sweep, drop_from_peak, fall=True),
@@ -222,7 +229,7 @@ MEASURES: dict[str, Measure] = {
     "position_middle_drop": Measure(_ends_and_middle, position_middle_drop),
     "net_harm": Measure(_closed_book_and_largest, mean_of_column, harmed),
     "consistency": Measure(Field.shuffles, mean_of_column, agreement),
-    "noise_drop": Measure(lambda field, system, gold: field.along(system, gold, "noise"), noise_drop),
+    "noise_drop": Measure(_noises, noise_drop),
 }
 
 

@@ -29,10 +29,12 @@ from rag_ft.evaluation.grid import (
 from rag_ft.evaluation.notices import (
     about_documents,
     about_failures,
+    about_noise,
     about_omitted,
     about_orders,
     about_power,
     about_short,
+    about_weak,
 )
 from rag_ft.evaluation.predictions import Prediction
 from rag_ft.evaluation.scores import score_cases
@@ -135,6 +137,8 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
         *about_orders(settings),
         *about_omitted(omitted, len(pools)),
         *about_short(wanted),
+        *about_noise(wanted),
+        *about_weak(wanted),
         *about_documents(documents, settings),
     ):
         report(line)
