@@ -268,3 +268,27 @@ def test_no_two_of_twelve_series_look_the_same_without_colour_alone() -> None:
 def test_places_are_named_in_words() -> None:
     assert place_name("kept", "") == "Evidence always shown"
     assert place_name("kept", "order=shuffled draw=1") == "Evidence always shown, order shuffled, draw 1"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "intervals", "test"),
+    [
+        ({}, "95 % bootstrap intervals over questions (200 resamples)", "exact test on won and lost"),
+        (
+            {"resample": "document", "interval": "bca"},
+            "95 % BCa bootstrap intervals over documents, each with all questions about it (200 resamples)",
+            "flips all questions about a document at once",
+        ),
+    ],
+)
+def test_the_report_says_what_was_drawn_and_tested(
+    scores: dict[str, Any], tmp_path: Path, drawn: dict[str, str], intervals: str, test: str
+) -> None:
+    write_report({**scores, **drawn}, [], tmp_path, facts=FACTS)
+    texts = [
+        (tmp_path / name).read_text(encoding="utf-8").replace("\u00a0", " ") for name in ("report.html", "report.md")
+    ]
+    assert all(intervals in text for text in texts)
+    assert test in texts[0]
+    assert ("McNemar" in texts[0]) == (not drawn)
+    assert ("about one document, only larger ones" in texts[0]) == bool(drawn)

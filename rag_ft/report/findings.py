@@ -178,6 +178,25 @@ def level(scores: Mapping[str, Any]) -> str:
     return f"{100 * scores['confidence']:g}{NO_BREAK}%"
 
 
+def intervals_text(scores: Mapping[str, Any]) -> str:
+    """Return how the intervals were made: "95 % bootstrap intervals over questions (5,000 resamples)"."""
+    kind = "BCa bootstrap" if scores.get("interval") == "bca" else "bootstrap"
+    drawn = "documents, each with all questions about it" if by_document(scores) else "questions"
+    return f"{level(scores)} {kind} intervals over {drawn} ({scores['resamples']:,} resamples)"
+
+
+def tested_by(scores: Mapping[str, Any]) -> str:
+    """Return the name of the test behind the p values."""
+    if by_document(scores):
+        return "a sign-flip test on won and lost that flips all questions about a document at once"
+    return "McNemar\u2019s exact test on won and lost"
+
+
+def by_document(scores: Mapping[str, Any]) -> bool:
+    """Tell whether documents were drawn and tested, not single questions."""
+    return bool(scores.get("resample") == "document")
+
+
 def called(system: str) -> str:
     """Return how a sentence names a system."""
     return f"the {system} model" if system in ("base", "tuned") else f"\u201c{system}\u201d"

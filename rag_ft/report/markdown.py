@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rag_ft.report.figures import alt_text
-from rag_ft.report.findings import PARTIAL, fact_text, gold_modes, groups_of, headline, level, title
+from rag_ft.report.findings import PARTIAL, fact_text, gold_modes, groups_of, headline, intervals_text, title
 from rag_ft.report.robustness import (
     HEAT,
     citation_table,
@@ -81,7 +81,7 @@ def results_markdown(scores: Mapping[str, Any], figure: str | None) -> str:
     tables += [difference_table(scores, largest_only=True), robustness_table(scores)]
     parts += [markdown_table(table) for table in tables if table]
     parts.append(
-        f"In brackets: {level(scores)} bootstrap intervals over questions ({scores['resamples']:,} resamples), "
+        f"In brackets: {intervals_text(scores)}, "
         "paired for differences. Accuracy: the answer contains an accepted answer, word for word after normalisation; "
         "abstentions and failed generations count as wrong. Loss from best: accuracy at the best count less that "
         "at the largest. Retention: accuracy at the largest count divided by that at the smallest.\n"

@@ -15,7 +15,18 @@ from data_builders.files import atomic_path
 from rag_ft.report.axes import axis_grids
 from rag_ft.report.charts import axis_chart, chart_figure, cost_charts, coverage_charts
 from rag_ft.report.figures import alt_text, inline_svg, save_figure
-from rag_ft.report.findings import PARTIAL, fact_text, gold_modes, groups_of, headline, level, main_systems, title
+from rag_ft.report.findings import (
+    PARTIAL,
+    fact_text,
+    gold_modes,
+    groups_of,
+    headline,
+    intervals_text,
+    level,
+    main_systems,
+    tested_by,
+    title,
+)
 from rag_ft.report.markdown import report_markdown
 from rag_ft.report.robustness import (
     HEAT,
@@ -114,6 +125,8 @@ def render(template: str, scores: Mapping[str, Any], browser: Mapping[str, Any] 
         script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
         partial_note=PARTIAL,
         level=level(scores),
+        intervals=intervals_text(scores),
+        test=tested_by(scores),
         subject=main_systems(scores)[0],
         suite=scores.get("suite"),
         detectable=detectable_sentence(scores),

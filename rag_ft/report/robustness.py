@@ -10,6 +10,7 @@ from rag_ft.report.findings import (
     EN_DASH,
     MINUS,
     axes_of,
+    by_document,
     gold_modes,
     interval,
     level,
@@ -121,7 +122,7 @@ def citation_table(scores: Scores) -> Table | None:
 
 
 def difference_table(scores: Scores, *, largest_only: bool) -> Table | None:
-    """Win, tie and loss of every system against the baseline with McNemar's exact p; None in scores without them."""
+    """Win, tie and loss of every system against the baseline with the p of `tested_by`; None in scores without them."""
     rows = [row for row in scores["differences"] if row["group"] == "all" and row.get("wins") is not None]
     sections = []
     for place in dict.fromkeys((row["gold"], row.get("variant", "")) for row in rows):
@@ -225,7 +226,8 @@ def detectable_sentence(scores: Scores) -> str:
     found = scores.get("detectable")
     if not found or found.get("difference") is None:
         return ""
+    few = " Where several are about one document, only larger ones are found." if by_document(scores) else ""
     return (
         f"With {found['n']} questions, a difference of {percent(found['difference'])} points is found with a "
-        f"probability of {percent(found['power'], 0)} %; smaller ones are mostly missed."
+        f"probability of {percent(found['power'], 0)} %; smaller ones are mostly missed.{few}"
     )
