@@ -8,7 +8,7 @@ import pytest
 
 from data_builders.records import Pool, PoolPassage
 from rag_ft.evaluation.grid import Point, points
-from rag_ft.evaluation.notices import about_noise, about_weak
+from rag_ft.evaluation.notices import about_noise, about_power, about_weak
 from rag_ft.evaluation.settings import EvaluationSettings, SweepSettings
 
 
@@ -46,3 +46,15 @@ def test_pools_that_hold_no_worse_passages_are_counted() -> None:
     [line] = about_weak(asked([small, large], passages=(3, 4), negatives=("weak",)))
     assert "1 of 2 questions are shown the same 4 passages by negatives=weak as without" in line
     assert about_weak(asked([large], passages=(4,), negatives=("weak",))) == []
+
+
+def test_what_questions_can_show_is_less_where_they_are_about_the_same_documents() -> None:
+    apart, together = (
+        about_power(100, EvaluationSettings(resample=kind), limited=False) for kind in ("question", "document")
+    )
+    # (1.95996 x 0.5 + 0.84162 x sqrt(0.25 - 0.138^2)) / 10 = 0.1385
+    assert apart == (
+        "evaluate: 100 questions show a difference of 13.8 points between two systems with a power of 80 %; "
+        "smaller ones may stay hidden"
+    )
+    assert together == f"{apart}, and where several are about one document only larger ones are found"

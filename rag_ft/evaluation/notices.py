@@ -121,11 +121,13 @@ def about_documents(documents: Mapping[str, str], settings: EvaluationSettings) 
     return []
 
 
-def about_power(asked: int, confidence: float, *, limited: bool) -> str:
+def about_power(asked: int, settings: EvaluationSettings, *, limited: bool) -> str:
     """Say which difference so many questions can show."""
-    smallest = 100 * detectable_difference(asked, 0.8, confidence)
+    smallest = 100 * detectable_difference(asked, 0.8, settings.confidence)
     stamp = "PARTIAL, " if limited else ""
+    related = settings.resample == "document"
+    few = ", and where several are about one document only larger ones are found" if related else ""
     return (
         f"evaluate: {stamp}{asked} questions show a difference of {smallest:.1f} points between two systems with a "
-        "power of 80 %; smaller ones may stay hidden"
+        f"power of 80 %; smaller ones may stay hidden{few}"
     )

@@ -101,7 +101,7 @@ def evaluate(
             nothing is asked.
     """
     setup = _set_up(recipe, run, report, limit)
-    report(about_power(len(setup.pools), setup.settings.confidence, limited=limit is not None))
+    report(about_power(len(setup.pools), setup.settings, limited=limit is not None))
     pools_hash = file_hash(data_paths(run.data).pools["test"])
     folder = run.evaluation / "predictions"
     listed = jobs(setup.wanted, setup.settings.systems, setup.sources)
