@@ -1,4 +1,4 @@
-"""Sentences of a text, by punctuation. No language model: a wrong border only cuts at a worse place."""
+"""Borders of sentences and words, by punctuation and script. No language model: a wrong one cuts at a worse place."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _BORDER = re.compile(
 _ABBREVIATION = re.compile(
     r"(?<![^\s(\[\"'\u201c\u2018])(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|Sr|Jr|St|vs|etc|e\.g|i\.e|cf|ca|Fig|Figs|Eq|No|Nos|Vol|pp|"
     r"p|al|Inc|Ltd|Co|Corp|approx|z\.B|d\.h|bzw|Nr|Abb|(?:[A-Z]\.)+[A-Z])\.$"
+)
+_UNSPACED = (
+    re.compile(  # scripts in which words touch, or endings do: Korean, Chinese, Japanese, Thai, Lao, Burmese, Khmer
+        "[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7a3\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+    )
 )
 
 
@@ -66,3 +71,20 @@ def quote_with(text: str, answers: Iterable[str]) -> str:
                 found.append((match.start(), quote))
                 break
     return min(found)[1] if found else ""
+
+
+def standing_whole(needle: str, text: str) -> Iterator[int]:
+    """Yield where `needle` stands in `text` without cutting a word."""
+    start = text.find(needle) if needle else -1
+    while start >= 0:
+        if not cuts_word(text, start) and not cuts_word(text, start + len(needle)):
+            yield start
+        start = text.find(needle, start + 1)
+
+
+def cuts_word(text: str, place: int) -> bool:
+    """Tell whether a border at `place` goes through a word."""
+    if not 0 < place < len(text):
+        return False
+    around = text[place - 1 : place + 1]
+    return around[0].isalnum() and around[1].isalnum() and not _UNSPACED.search(around)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+
+from data_builders.sentences import cuts_word, standing_whole
 
 _QUOTATION = (
     "'\"`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u00ab\u00bb\u2039\u203a"
@@ -29,11 +30,6 @@ _SAME = {
 }
 _ENDS = " '.,;:!?-\u3002\u3001()[]*"
 _CLUSTER = re.compile(r"\s+|.(?:[\u0300-\u036f\u1160-\u11ff\u3099\u309a])*", re.DOTALL)  # a character and its marks
-_UNSPACED = (
-    re.compile(  # scripts in which words touch, or endings do: Korean, Chinese, Japanese, Thai, Lao, Burmese, Khmer
-        "[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7a3\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
-    )
-)
 
 
 def verbatim(quote: str, text: str, least: float = 1.0) -> str:
@@ -53,7 +49,7 @@ def place(quote: str, text: str, least: float = 1.0) -> tuple[int, int]:
     folded, places = _fold(text)
     wanted, _ = _fold(quote)
     for needle in dict.fromkeys((wanted, wanted.strip(" ."), wanted.strip(_ENDS))):
-        start = next(_standing(needle, folded), None)
+        start = next(standing_whole(needle, folded), None)
         if start is not None:
             return places[start][0], places[start + len(needle) - 1][1]
     needle = wanted.strip(_ENDS)
@@ -64,11 +60,6 @@ def place(quote: str, text: str, least: float = 1.0) -> tuple[int, int]:
         return 0, 0
     start, end = _widened(folded, start, end)
     return places[start][0], places[end - 1][1]
-
-
-def stands_whole(quote: str, text: str) -> bool:
-    """Tell whether a quote stands letter by letter in a text, with a word's beginning and end at its own."""
-    return next(_standing(quote, text), None) is not None
 
 
 def likeness(quote: str, text: str) -> float:
@@ -108,27 +99,10 @@ def _plain(cluster: str) -> str:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", folded).translate(_SAME))
 
 
-def _standing(needle: str, text: str) -> Iterator[int]:
-    """Yield where `needle` stands in `text` without cutting a word."""
-    start = text.find(needle) if needle else -1
-    while start >= 0:
-        if not _cuts(text, start) and not _cuts(text, start + len(needle)):
-            yield start
-        start = text.find(needle, start + 1)
-
-
-def _cuts(text: str, place: int) -> bool:
-    """Tell whether a border at `place` goes through a word."""
-    if not 0 < place < len(text):
-        return False
-    around = text[place - 1 : place + 1]
-    return around[0].isalnum() and around[1].isalnum() and not _UNSPACED.search(around)
-
-
 def _widened(text: str, start: int, end: int) -> tuple[int, int]:
-    while _cuts(text, start):
+    while cuts_word(text, start):
         start -= 1
-    while _cuts(text, end):
+    while cuts_word(text, end):
         end += 1
     return start, end
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_builders.documents.evidence import fold, verbatim
-from data_builders.labels.quotes import stands_whole
 from data_builders.records import Passage
+from data_builders.sentences import standing_whole
 from data_builders.synthesis.prompts import quote_names
 from data_builders.templates import restored, without_thoughts
 
@@ -82,7 +82,7 @@ def standing(quote: str, text: str) -> str:
     bare = _bare(quote)
     forms = dict.fromkeys(form for one in (quote, bare, bare.rstrip(".")) if (form := fold(one)))
     whole = fold(text)
-    return next((verbatim(text, form) for form in forms if stands_whole(form, whole)), "")
+    return next((verbatim(text, form) for form in forms for _ in standing_whole(form, whole)), "")
 
 
 def _bare(quote: str) -> str:
