@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -202,6 +203,27 @@ def test_a_recipe_whose_labels_cannot_be_used_or_asked_for_is_refused(text: str,
         load_recipe(path)
     assert told in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1, caught.value
+
+
+ADDRESSED = {
+    "labels": "data: {labels: {kind: teacher, endpoint: {base_url: URL, model: m}}}\n"
+    "model: {prompt: {style: self_reasoning}}",
+    "questions": "data: {questions: {kind: teacher, endpoint: {base_url: URL, model: m}}}",
+    "judge": "evaluation: {judge: {endpoint: {base_url: URL, model: m}}}",
+    "systems": "evaluation: {systems: [{name: other, endpoint: {base_url: URL, model: m}}]}",
+}
+
+
+@pytest.mark.parametrize("where", ADDRESSED)
+@pytest.mark.parametrize("url", ["http://me:sesame@x/v1", "http://x/v1?key=sesame"])
+def test_an_address_with_a_key_is_refused_before_anything_is_written(where: str, url: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: x\n{ADDRESSED[where].replace('URL', 'http://x/v1')}\n")
+    load_recipe(path)
+    path.write_text(f"name: x\n{ADDRESSED[where].replace('URL', json.dumps(url))}\n")
+    with pytest.raises(RagFtError, match="the key in the environment variable OPENAI_API_KEY") as caught:
+        load_recipe(path)
+    assert "sesame" not in str(caught.value)
 
 
 def test_labels_with_more_than_the_prompt_shows_are_fine(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from data_builders.servers.protocol import (
     told,
     too_long,
 )
-from data_builders.servers.settings import EndpointSettings, TeacherSettings
+from data_builders.servers.settings import EndpointSettings, TeacherSettings, secret_in_address
 
 _LOOK_AGAIN = 0.02  # seconds, while calls under way may still leave room in the budget for this one
 _MOST_BYTES = 16 * 2**20  # of an answer; the longest there are, with log-probabilities, have a few
@@ -261,11 +261,8 @@ def _check_address(settings: EndpointSettings) -> None:
         (parts.hostname or "").encode("idna")
     except ValueError:
         raise RagFtError(_no_address(settings)) from None
-    if parts.username is not None or parts.query or parts.fragment:
-        raise RagFtError(
-            "endpoint.base_url holds a user, a password or fields behind a question mark. Give the address alone, and "
-            f"the key in the environment variable {settings.api_key_env}."
-        )
+    if told := secret_in_address(settings):
+        raise RagFtError(f"endpoint.base_url {told}")
 
 
 def _no_address(settings: EndpointSettings) -> str:

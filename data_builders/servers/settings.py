@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -26,6 +27,21 @@ class EndpointSettings(Settings):
     """Price of a million prompt tokens, for the cost per answer; in `training` tokens of this recipe's tokenizer."""
     output_price: Annotated[float, Field(ge=0)] | None = None
     """Price of a million tokens written."""
+
+
+def secret_in_address(settings: EndpointSettings) -> str | None:
+    """Return what to change where the address holds what may be a key: addresses stand in recipes, files and errors.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    parts = urlsplit(settings.base_url)
+    if parts.username is None and not parts.query and not parts.fragment:
+        return None
+    return (
+        "holds a user, a password or fields behind a question mark. Give the address alone, and the key in the "
+        f"environment variable {settings.api_key_env}."
+    )
 
 
 class BudgetSettings(Settings):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_builders.retrievers import retriever_names
 from rag_ft.evaluation.settings import SweepSettings, SystemSettings
+from rag_ft.recipe.label_rules import secret
 from rag_ft.recipe.problems import suggestion
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.rules import repeated, worlds
@@ -213,3 +214,13 @@ def routing_has_somewhere_to_go(recipe: Recipe) -> str | None:
                 "self_route.passages or raise evaluation.passages."
             )
     return None
+
+
+@rule("evaluation.systems", "evaluation.judge")
+def addresses_that_are_asked_hold_no_key(recipe: Recipe) -> str | None:
+    """A recipe is printed, and written beside what is made of it."""
+    judge = recipe.evaluation.judge
+    asked = {one.name: one.endpoint for one in recipe.evaluation.systems if one.endpoint is not None}
+    asked |= {"judge": judge.endpoint} if judge else {}
+    found = ((name, secret(endpoint)) for name, endpoint in asked.items())
+    return next((f"{name}: {told}" for name, told in found if told), None)

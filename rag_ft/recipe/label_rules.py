@@ -11,7 +11,7 @@ from data_builders.labels.settings import (
     TeacherLabelsSettings,
     form_of,
 )
-from data_builders.servers.settings import TeacherSettings
+from data_builders.servers.settings import EndpointSettings, TeacherSettings, secret_in_address
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 
@@ -69,6 +69,22 @@ def unpriced(endpoint: TeacherSettings, section: str) -> str | None:
         return None
     keys = " and ".join(f"{section}.endpoint.{name}" for name in missing)
     return f"money is counted by prices: set {keys} (of a million tokens), or limit tokens instead."
+
+
+@rule("data.labels.endpoint.base_url", "data.labels.kind")
+def address_of_the_teacher_holds_no_key(recipe: Recipe) -> str | None:
+    """A recipe is printed, and written beside what is made of it."""
+    labels = recipe.data.labels
+    return secret(labels.endpoint) if isinstance(labels, TeacherLabelsSettings) else None
+
+
+def secret(endpoint: EndpointSettings) -> str | None:
+    """Say what to change in an address that holds what may be a key."""
+    try:
+        told = secret_in_address(endpoint)
+    except ValueError:  # what is no address is said when it is asked
+        return None
+    return f"the address {told}" if told else None
 
 
 @rule("data.labels.gates.length", "data.labels.kind")

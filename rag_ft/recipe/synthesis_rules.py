@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_builders.errors import RagFtError
 from data_builders.passage_counts import largest_count
 from data_builders.sources.documents_settings import DocumentsSettings
-from rag_ft.recipe.label_rules import unpriced
+from rag_ft.recipe.label_rules import secret, unpriced
 from rag_ft.recipe.rule import rule
 from rag_ft.recipe.settings import Recipe
 
@@ -46,6 +46,13 @@ def money_for_questions_needs_prices(recipe: Recipe) -> str | None:
     """Without prices nothing would ever count against the budget."""
     questions = recipe.data.questions
     return None if questions is None else unpriced(questions.endpoint, "data.questions")
+
+
+@rule("data.questions.endpoint.base_url", "data.questions")
+def address_of_who_writes_questions_holds_no_key(recipe: Recipe) -> str | None:
+    """A recipe is printed, and written beside what is made of it."""
+    questions = recipe.data.questions
+    return None if questions is None else secret(questions.endpoint)
 
 
 @rule("data.contexts.passages", "data.questions")
