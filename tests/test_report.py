@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from report_cases import COUNTS, QUESTIONS, pools, predictions, question_id, sco
 
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
+from rag_ft.evaluation.metrics.abstention import abstention
 from rag_ft.report.examples import choose_examples
 from rag_ft.report.figures import alt_text, save_figure
 from rag_ft.report.findings import groups_of, headline, read_scores
 from rag_ft.report.markdown import code_block, escape
 from rag_ft.report.page import report_html, split_quotes, write_report
+from rag_ft.report.tables import abstention_table
 
 FACTS = {"recipe": "example", "data": {"contexts": 1200}, "trained": True, "command": "rag-ft run example.yaml"}
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" | `tick` [a](http://evil.example) {{ 7*7 }}'
@@ -121,13 +124,24 @@ def test_difference_rows_carry_signs(page: Page) -> None:
     assert [cell.split()[0] for cell in rows["base + reordering \u2212 base"][1:4]] == ["0.0", "+5.0", "+5.0"]
 
 
+def test_f1_of_abstaining_is_shown_where_both_kinds_of_questions_are(scores: dict[str, Any]) -> None:
+    mixed = copy.deepcopy(scores)
+    cell = cell_of(mixed, system="base", gold="kept", passages=5, group="all")
+    outcomes = [(True, False)] * 6 + [(True, True)] * 2 + [(False, True)] * 3 + [(False, False)]
+    cell["abstention"] = asdict(abstention(outcomes))
+    rows = [row for section in abstention_table(mixed, largest_only=True).sections for row in section.rows]
+    shown = [[one.text for one in row.cells][-2:] for row in rows]
+    assert shown[0] == ["66.7", "80.0"]  # 2 * 3 / (2 * 3 + 2 + 1) and 2 * 6 / (2 * 6 + 2 + 1)
+    assert all(pair == ["\u2013", "\u2013"] for pair in shown[1:])
+
+
 def test_other_tables_show_the_numbers_of_the_scores(page: Page, scores: dict[str, Any]) -> None:
     recall = page.table("Recall at k")
     assert recall[1] == ["All questions (40)", "62.5", "75.0", "92.5"]
-    abstention = page.table("Abstention at the largest count")
+    declined = page.table("Abstention at the largest count")
     counted = cell_of(scores, system="base", gold="kept", passages=5, group="all")["abstention"]
-    assert abstention[2][2:4] == [str(counted["answered_answerable"]), str(counted["abstained_answerable"])]
-    assert abstention[2][-2:] == ["\u2013", f"{100 * counted['over_refusal']:.1f}"]
+    assert declined[2][2:4] == [str(counted["answered_answerable"]), str(counted["abstained_answerable"])]
+    assert declined[2][-4:] == ["\u2013", f"{100 * counted['over_refusal']:.1f}", "\u2013", "\u2013"]
     match = page.table("Other metrics")
     cell = cell_of(scores, system="base", gold="kept", passages=1, group="all")
     heads = {"exact_match": "Exact match", "f1": "F1", "cover_raw": "Raw cover", "cover_output": "Cover, whole output"}

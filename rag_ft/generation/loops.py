@@ -1,4 +1,4 @@
-"""Answers that went round in circles: greedily chosen, they would go on so to the last token allowed."""
+"""Answers that went round in circles: greedily chosen, they hardly ever leave them before the last token allowed."""
 
 from __future__ import annotations
 

@@ -167,6 +167,8 @@ def recall_table(scores: Scores) -> Table | None:
 
 _ABSTENTION = ("answered_answerable", "abstained_answerable", "answered_unanswerable", "abstained_unanswerable")
 
+_F1 = ("refusal_f1", "answerable_f1")  # of questions with and without evidence; of one kind alone they say nothing
+
 
 def abstention_table(scores: Scores, *, largest_only: bool) -> Table:
     """Who answers and who abstains, by whether the passages shown hold the evidence; all questions together."""
@@ -179,6 +181,8 @@ def abstention_table(scores: Scores, *, largest_only: bool) -> Table:
         "Evidence missing: abstained",
         "Hallucination rate, %",
         "Over-refusal, %",
+        "Refusal F1, %",
+        "Answerable F1, %",
     )
     where = " at the largest count" if largest_only else ""
     golds = [*gold_modes(scores), *(gold for gold in WITHOUT_ANSWER[:1] if find(scores["cells"], gold=gold))]
@@ -188,7 +192,8 @@ def abstention_table(scores: Scores, *, largest_only: bool) -> Table:
 
 def _abstention_row(cell: Mapping[str, Any]) -> Row:
     counted = cell["abstention"]
-    rates = (counted["hallucination_rate"], counted["over_refusal"])
+    both = all(counted[one] + counted[other] for one, other in (_ABSTENTION[:2], _ABSTENTION[2:]))
+    rates = [counted["hallucination_rate"], counted["over_refusal"], *(counted[key] if both else None for key in _F1)]
     numbers = [Cell(str(counted[key])) for key in _ABSTENTION]
     shares = [EMPTY if rate is None else Cell(percent(rate)) for rate in rates]
     return Row(cell["system"], (Cell(str(cell["passages"])), *numbers, *shares))
