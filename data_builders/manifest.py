@@ -198,6 +198,8 @@ def why_stale(
     if outside is not None and outside != before:
         if outside.get("writer") != before.get("writer"):
             return "what writes changed: weights, or a key of model"
+        if outside.get("judge") != before.get("judge"):
+            return "a file of data.labels.gates.support.model changed"
         return str(outside.get("because", "a file of the source changed"))
     problems = (_file_problem(folder / name, manifest["outputs"].get(name)) for name in files)
     return next((problem for problem in problems if problem), None)

@@ -339,9 +339,10 @@ class TestWhatGoesWrong:
             lambda *named: lambda pairs: [judge.read_bytes() == b"says yes"] * len(pairs),
         )
         path = recipe(tmp_path, teacher, gates={"support": {"model": str(judge.parent)}}, rejected="gold")
+        why = {"teacher": "not built yet", "gold": "a file of data.labels.gates.support.model changed"}
         for verdict, source in ((b"says yes", "teacher"), (b"says no", "gold")):
             judge.write_bytes(verdict)
-            assert run_verb("build", path)[0] == 0
+            assert f"labels: building ({why[source]})" in run_verb("build", path)[1]
             assert {asked.label_source for asked in labels(tmp_path).values()} == {source}
             assert "labels: unchanged" in run_verb("build", path)[1]
         assert len(teacher.bodies) == 20
