@@ -418,7 +418,18 @@ def test_what_no_call_can_escape_ends_the_job(fault: Any, words: str | None, mon
         with pytest.raises(RagFtError, match=words) as caught:
             ask(teacher(server), "a", "b")
     assert KEY not in str(caught.value)
-    assert len(server.bodies) <= 2
+    assert len(server.bodies) <= (4 if fault == 403 else 2)  # what is forbidden is tried once more
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_prompt_that_a_firewall_forbids_costs_nobody_else(number: int) -> None:
+    words = ["peace", "love"]
+    words.insert(number, "DROP TABLE")
+    with serving(Server(echo, lambda messages, tries: 403 if said(messages) == "DROP TABLE" else None)) as server:
+        found = ask(teacher(server, concurrency=2), *words)
+    assert str(found["DROP TABLE"].failure).startswith("the server answered 403")
+    assert found["DROP TABLE"].may_pass
+    assert (found["peace"].text, found["love"].text) == ("PEACE", "LOVE")
 
 
 ADDRESSES = ["127.0.0.1:8000/v1", "localhost", "ftp://127.0.0.1/v1", "http://", "http://[::1/v1", "http://../v1"]

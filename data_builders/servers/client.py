@@ -141,6 +141,7 @@ class _Exchange:
     address: str = field(init=False)
     proxy: str | None = field(init=False)
     turns: asyncio.Semaphore = field(init=False)
+    has_answered: bool = False
 
     def __post_init__(self) -> None:
         self.address = f"{self.asker.settings.base_url.rstrip('/')}/chat/completions"
@@ -172,6 +173,7 @@ class _Exchange:
             tries += 1
         if outcome.hopeless is not None:
             raise RagFtError(outcome.hopeless)
+        self.has_answered = self.has_answered or outcome.reply.text is not None
         self.asker.spending.answered()
         reply = replace(outcome.reply, seconds=time.perf_counter() - began)
         return Answered(call, reply, in_passing=reply.may_pass and tries > 0, pause=outcome.pause)
@@ -209,8 +211,11 @@ class _Exchange:
         # Those that wait for their turn send first, all of them: meanwhile the server works, and this is read.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        hopeless = _hopeless_status(status, headers, data, settings)
-        outcome = read(status, headers, data) if hopeless is None else Outcome(Reply(), hopeless=hopeless)
+        # A key that served others is right: a firewall on the way forbids this prompt. One more try lets others end.
+        forbidden = status == 403
+        hopeless = None if forbidden and self.has_answered else _hopeless_status(status, headers, data, settings)
+        nothing = Outcome(Reply(), int(forbidden), hopeless=hopeless)
+        outcome = read(status, headers, data) if hopeless is None else nothing
         failure = outcome.reply.failure
         if failure is None:
             return outcome
