@@ -149,7 +149,7 @@ def _robustness(numbers: Row) -> Iterator[str]:
     names = {
         "auc": "area under the curve",
         "drop_from_peak": "drop from the peak",
-        "retention": "kept of the peak at 20 passages",
+        "retention": "at 20 passages, of that at 1",
         "distraction_rate": "misled by distractors",
         "net_harm": "right without, wrong with passages",
     }
@@ -164,8 +164,8 @@ def _robustness(numbers: Row) -> Iterator[str]:
         ]
         yield f"| {row['system']} | {' | '.join(cells)} |"
     yield ""
-    yield "Who is right more often with one passage has more to lose: read the drop in points beside the share of the"
-    yield "peak that is kept."
+    yield "Who is right more often with one passage has more to lose: read the drop in points beside the share that"
+    yield "is kept."
 
 
 def _trainings(numbers: Row) -> Iterator[str]:
