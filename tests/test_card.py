@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,23 @@ def test_card_is_written_with_its_figure(tmp_path: Path, scores: dict[str, Any])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "accuracy.png"]
     assert "](accuracy.png)" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["rag-ft", "run", "/home/me/r.yaml"], "rag-ft run r.yaml"),
+        (["rag-ft", "run", "/home/my files/r.yaml", "name=x"], "rag-ft run r.yaml name=x"),
+        (["rag-ft", "run", "C:\\Users\\me\\r.yaml"], "rag-ft run r.yaml"),
+        (
+            ["rag-ft", "run", "r.yaml", "data.sources={own: {kind: jsonl, path: /home/me/x.jsonl}}"],
+            "rag-ft run r.yaml 'data.sources={own: {kind: jsonl, path: x.jsonl}}'",
+        ),
+        (["rag-ft", "run", "r.yaml", "model.weights=me/tiny"], "rag-ft run r.yaml model.weights=me/tiny"),
+        (["rag-ft", "run", "r.yaml", "runs_dir=~/runs"], "rag-ft run r.yaml runs_dir=runs"),
+    ],
+)
+def test_the_command_of_a_card_names_no_folder(words: list[str], shown: str) -> None:
+    recipe = Recipe.model_validate({"name": "mine"}).model_dump(mode="json")
+    facts = card_facts(recipe, data={}, training={}, versions={}, command=shlex.join(words))
+    assert facts.command == shown

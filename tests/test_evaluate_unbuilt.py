@@ -49,9 +49,10 @@ def test_the_robust_suite_needs_a_recipe_and_a_file(recipe: Path, run_verb: Verb
     assert "pools: done" in out
     built = {path.name for path in data(recipe).iterdir() if path.is_dir()}
     assert built == {"source", "clean", "retrieval", "pools"}  # nothing to train on
-    code, _, err = run_verb("report", recipe)
+    code, _, err = run_verb("report", recipe, "evaluation.max_new_tokens=2")
     assert code == 0, err
-    assert (recipe.parent / "runs" / "mine" / "report" / "report.html").is_file()
+    page = (recipe.parent / "runs" / "mine" / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"rag-ft run {recipe} evaluation.max_new_tokens=2" in page
 
     again = run_verb("evaluate", recipe)[1]
     assert "pools:" not in again

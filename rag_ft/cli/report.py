@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None) -> int:
     from rag_ft.runs import open_run
 
     loaded = load_recipe(recipe, overrides or ())
-    write(loaded, open_run(loaded), f"rag-ft run {recipe}")
+    write(loaded, open_run(loaded), shlex.join(["rag-ft", "run", recipe, *(overrides or ())]))
     return 0
 
 

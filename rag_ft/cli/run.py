@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shlex
 import time
 
 import typer
@@ -42,7 +43,7 @@ def run(
         return code
     give_back()  # model and optimizer are no longer needed; evaluation loads its own
     scores = evaluate(loaded, folder, typer.echo)
-    report.write(loaded, folder, " ".join(["rag-ft run", *told]))
+    report.write(loaded, folder, shlex.join(["rag-ft", "run", *told]))
     Console().print(terminal_table(scores))
     minutes = (time.monotonic() - began) / 60
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,12 +196,20 @@ def label_writer(labels: Mapping[str, Any]) -> str:
     return f"the model {local_name(str(model))}" if model else _WROTE.get(kind, kind)
 
 
+_PATH = re.compile(r"(?<![\w./:~])(?:~?/|[A-Za-z]:\\)[^\s,\]}'\"]+")
+
+
 def local_name(weights: str) -> str:
     """Return the last part of a path: folders of the machine it was trained on are nobody's business."""
     return re.split(r"[/\\]", weights.rstrip("/\\"))[-1].replace("`", "'")
 
 
 def _without_folders(command: str) -> str:
-    """Return a command with every absolute path cut down to its last part."""
-    words = [local_name(word) if re.match(r"/|~|[A-Za-z]:\\", word) else word for word in command.split(" ")]
-    return " ".join(words)
+    """Return a command with every absolute path cut down to its last part, within overrides too."""
+    return shlex.join(_without_folder(word) for word in shlex.split(command))
+
+
+def _without_folder(word: str) -> str:
+    if re.match(r"/|~|[A-Za-z]:\\", word):
+        return local_name(word)
+    return _PATH.sub(lambda found: local_name(found.group()), word)
