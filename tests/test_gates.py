@@ -117,6 +117,7 @@ def tower(**changes):
             # of 15 letters 3 are too many for "Brest is a t": c, i and y
             '"Brest is a city" is not in [2]: the likeness to it is 0.80, at least 1.00 is asked for.',
         ),
+        ({"evidence": [[1, "of", "x"]]}, "quotes", '"of" is too short to say anything: quote a sentence.'),
         ({"answer": "1890"}, "answer", '"1890" agrees with no accepted answer: 1889.'),
         ({"answer": None}, "answer", "It abstains, and [1] shows the answer: 1889."),
         ({"answerable": False, "gold": []}, "no_evidence", "It quotes [1], and this context has no evidence."),

@@ -33,6 +33,8 @@ from data_builders.labels.wording import (
 from data_builders.records import Passage
 from data_builders.text import AnswerMatcher, answer_kind, answer_tokens, contains_answer, joined
 
+_QUOTED = 2
+"""Words that a quote has at least, but for one that holds an accepted answer."""
 Gate = Callable[[Candidate, GatesSettings, Entails | None], str | None]
 """Returns why a candidate is turned away; None lets it through."""
 
@@ -116,9 +118,11 @@ def no_evidence(candidate: Candidate, settings: GatesSettings, entails: Entails 
 
 
 def quotes(candidate: Candidate, settings: GatesSettings, entails: Entails | None) -> str | None:
-    """Find quotes that are not in the passage they cite; how texts are compared is in quotes.py."""
+    """Find quotes that are not in the passage they cite, or say nothing; how texts are compared is in quotes.py."""
     least = settings.quotes or 1.0
     for item in candidate.label.evidence:
+        if len(answer_tokens(item.quote)) < _QUOTED and not contains_answer(item.quote, candidate.asked.answers):
+            return f'"{item.quote}" is too short to say anything: quote a sentence.'
         passage = _shown(candidate, item.passage)
         if passage is not None and not verbatim(item.quote, passage.text, least):
             return _misquoted(candidate, item.passage, item.quote, least)
