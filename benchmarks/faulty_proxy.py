@@ -1,7 +1,8 @@
 """Stands before a server and fails a share of calls in every way a line and a server can; writes down what it did.
 
-Faults before the server is asked: 429 with Retry-After, 500, 503, no answer, a reset. After it has answered: a reset,
-a connection that breaks in the middle, an answer that is no JSON or empty. Without a server it answers by itself.
+Faults before the server is asked: 429 with Retry-After, 500, 503, no answer, a reset, a refusal by a moderator. After
+it has answered: a reset, a connection that breaks in the middle, an answer that is no JSON, no bytes, no words, or ends
+at the most tokens. Without a server it answers by itself.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, web
 
-BEFORE = ["429", "500", "503", "silence", "reset"]
-AFTER = ["reset after", "cut", "not JSON", "nothing"]
+REFUSED = "refused"
+TRUNCATED = "ends at the most tokens"
+BEFORE = ["429", "500", "503", "silence", "reset", REFUSED]
+AFTER = ["reset after", "cut", "not JSON", "nothing", "no words", TRUNCATED]
 
 
 class Proxy:
@@ -62,6 +65,8 @@ class Proxy:
             return self.reset(request)
         if fault == "silence":
             await asyncio.sleep(3600)
+        if fault == REFUSED:
+            return web.json_response({"error": {"message": "flagged by our content policy"}}, status=400)
         headers = {"Retry-After": "0.2"} if fault == "429" else {"retry-after-ms": "50"}
         return web.json_response({"error": {"message": "try again"}}, status=int(fault), headers=headers)
 
@@ -69,7 +74,10 @@ class Proxy:
         """Send an answer on its way, on which it may be lost."""
         if fault == "reset after":
             return self.reset(request)
-        sent = {"not JSON": data[: len(data) // 2], "nothing": b"", "cut": data[: len(data) // 2]}.get(fault, data)
+        half = data[: len(data) // 2]
+        sent = {"not JSON": half, "nothing": b"", "cut": half}.get(fault, data)
+        if fault in ("no words", TRUNCATED) and status == 200:
+            sent = said_otherwise(data, fault)
         response = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
         response.content_length = len(data) if fault == "cut" else len(sent)
         await response.prepare(request)
@@ -96,6 +104,17 @@ class Proxy:
         async with ClientSession(timeout=ClientTimeout(total=600)) as self.session:
             print(runner.addresses[0][1], flush=True)
             await asyncio.Event().wait()
+
+
+def said_otherwise(data: bytes, fault: str) -> bytes:
+    """Return a server's answer without words, or as one that ends at the most tokens."""
+    answer = json.loads(data)
+    choice = answer["choices"][0]
+    if fault == TRUNCATED:
+        choice["finish_reason"] = "length"
+    else:
+        choice["message"]["content"] = ""
+    return json.dumps(answer).encode()
 
 
 if __name__ == "__main__":

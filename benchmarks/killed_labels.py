@@ -35,6 +35,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faulty_proxy import REFUSED, TRUNCATED
 from benchmarks.results_file import write_result
 from data_builders.build import price_data
 from data_builders.data_settings import DataSettings
@@ -137,14 +138,20 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def twice(said: list[dict[str, Any]]) -> int:
-    """Return how many answers came whole to whoever asked, beyond the first of each prompt."""
-    whole = Counter(each["prompt"] for each in said if each["answered"] and not each["fault"])
-    return sum(count - 1 for count in whole.values())
+    """Return how many answers that are kept as they are came to whoever asked, beyond the first of each prompt."""
+    final = Counter(each["prompt"] for each in said if each["fault"] == REFUSED or is_whole(each))
+    return sum(count - 1 for count in final.values())
+
+
+def is_whole(each: dict[str, Any]) -> bool:
+    """Tell whether all that the server wrote came to whoever asked."""
+    return each["answered"] and each["fault"] in ("", TRUNCATED)
 
 
 def counted(folder: Path, given: argparse.Namespace, kills: list[int], said: list[dict[str, Any]]) -> dict[str, Any]:
     with sqlite3.connect(folder / "replies.sqlite") as database:
         rows = Counter(key for (key,) in database.execute("SELECT key FROM replies"))
+        problems = dict(Counter(one for (one,) in database.execute("SELECT problem FROM replies WHERE problem <> ''")))
     return {
         "calls": given.calls,
         "kills": len(kills),
@@ -156,7 +163,8 @@ def counted(folder: Path, given: argparse.Namespace, kills: list[int], said: lis
         "kept replies that are failures": failing(folder / "replies.sqlite"),
         "whole answers delivered twice": twice(said),
         "most that kills could cost (calls at once x kills)": given.at_once * len(kills),
-        "answers lost on their way by the proxy": sum(bool(each["answered"] and each["fault"]) for each in said),
+        "answers lost on their way by the proxy": sum(each["answered"] and not is_whole(each) for each in said),
+        "kept replies that are listed as": problems,
         "kept at the kills": kills,
     }
 
