@@ -196,7 +196,8 @@ def test_data_of_other_settings_are_refused(
     refused: Refused, tiny_weights: Path, built_data: Path, tmp_path: Path, verb: str
 ) -> None:
     recipe = tiny_run(tmp_path, tiny_weights, built_data)
-    assert "retrieval/bm25 (settings changed: depth)" in refused(verb, recipe, "data.depth=7")
+    untrained = "evaluation.systems=[{name: base, weights: base}]"
+    assert "retrieval/bm25 (settings changed: depth)" in refused(verb, recipe, "data.depth=7", untrained)
     assert not any((tmp_path / "runs" / "tiny" / part).exists() for part in ("training", "evaluation"))
 
 
@@ -234,7 +235,7 @@ def test_a_verb_before_its_time_names_the_one_that_comes_first(
     refused: Refused, tiny_weights: Path, tmp_path: Path, verb: str
 ) -> None:
     message = refused(verb, tiny_recipe(tmp_path, tiny_weights))
-    first = {"report": "rag-ft evaluate"}.get(verb, "rag-ft build")
+    first = {"report": "rag-ft evaluate", "evaluate": "rag-ft train"}.get(verb, "rag-ft build")
     assert first in message
 
 

@@ -271,6 +271,17 @@ BROKEN = [
         "set data.labels.endpoint.output_price",
     ),
     (
+        "data: {labels: {kind: teacher, endpoint: {base_url: 'http://me:sesame@host/v1', model: m}}}\n"
+        "model: {prompt: {style: self_reasoning}}",
+        "data.labels.endpoint.base_url",
+        "the key in the environment variable OPENAI_API_KEY",
+    ),
+    (
+        "data: {questions: {kind: teacher, endpoint: {base_url: 'http://host/v1?key=sesame', model: m}}}",
+        "data.questions.endpoint.base_url",
+        "fields behind a question mark",
+    ),
+    (
         "data: {labels: {kind: teacher, endpoint: {base_url: u, model: m}, gates: {length: {least: 9, most: 8}}}}\n"
         "model: {prompt: {style: self_reasoning}}",
         "data.labels.gates.length",

@@ -119,12 +119,14 @@ def evaluate(
 
 
 def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -> _Setup:
+    lines = list[str]()
+    systems = _systems(recipe, run, lines)
+    found = find_sources(recipe, run, systems)  # before pools are built, or the base model has answered, for minutes
     require_pools(recipe.data, recipe.seed, run.data, report=report)
     everything = list(read_pools(data_paths(run.data).pools["test"]))
-    asked, lines = suited(recipe.evaluation, offer_of(everything, run.data, recipe.data.depth))
-    systems = _systems(recipe, run, lines)
+    asked, left_out = suited(recipe.evaluation, offer_of(everything, run.data, recipe.data.depth))
+    lines += left_out
     settings = asked.model_copy(update={"systems": systems})
-    found = find_sources(recipe, run, systems)  # before the base model has answered for minutes
     pools = chosen_pools(chosen_pools(everything, settings.questions, recipe.seed), limit, recipe.seed)
     if not pools:
         raise RagFtError("there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits.")
