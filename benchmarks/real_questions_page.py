@@ -29,10 +29,10 @@ def main() -> None:
 def page() -> str:
     """Return the page of the results file as it is now."""
     result = json.loads((ROOT / "benchmarks/results/real_questions.json").read_text(encoding="utf-8"))
-    return "\n".join(_lines(result["numbers"], result["machine"])) + "\n"
+    return "\n".join(_lines(result["numbers"], result["machine"], result["command"])) + "\n"
 
 
-def _lines(numbers: Row, machine: Row) -> Iterator[str]:
+def _lines(numbers: Row, machine: Row, command: str) -> Iterator[str]:
     asked = ", ".join(f"{count} of {group}" for group, count in numbers["questions"].items() if group != "all")
     tokens = max(one["tokens"] for one in numbers["trainings"].values())
     yield "# Results on real questions"
@@ -47,7 +47,10 @@ def _lines(numbers: Row, machine: Row) -> Iterator[str]:
         f"saw as many tokens ({tokens:,} each, LoRA, two CPU cores). Asked are {numbers['questions']['all']} dev",
         f"questions ({asked}); their passages are the first of BM25 and MiniLM, fused, from 34,000 of Wikipedia; gold",
         "passages that are not among them take the last places. Every number below comes from",
-        "`benchmarks/results/real_questions.json`, which `python -m benchmarks.real_questions DATA FOLDER` makes anew.",
+        "`benchmarks/results/real_questions.json`, which this makes anew:",
+        "",
+        f"    {command}",
+        "",
         "The model is the smallest that can be tuned on a laptop: read differences, not heights.",
     )
     silent = [name for name in numbers["trainings"] if name not in _systems(numbers)]
@@ -194,7 +197,8 @@ def _trials() -> Iterator[str]:
     """Trials on few questions: enough to see what fails, too few to choose between what works."""
     kept = json.loads((ROOT / "benchmarks/results/real_questions_trials.json").read_text(encoding="utf-8"))["numbers"]
     counts = list(next(iter(kept.values()))["accuracy"])
-    yield f"Style `answer`, the first {next(iter(kept.values()))['asked']} of the questions, as many tokens as above."
+    asked = next(iter(kept.values()))["asked"]
+    yield f"Style `answer`, the first {asked} of the questions, as many tokens as above where no other number is named."
     yield ""
     yield f"| accuracy, % | {' | '.join(counts)} | declines at 10 | answers at 10 without evidence |"
     yield "|---|" + "---|" * (len(counts) + 2)
