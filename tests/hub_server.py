@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass
@@ -31,64 +31,69 @@ class Hub:
         return commit if commit in self.models[name] else None
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers as a Hub does, from the models of `served`."""
+
+    served: ClassVar[Hub]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.served.asked.append(f"{self.command} {self.path}")
+        parts = self.path.split("?")[0].strip("/").split("/")
+        if self.path.endswith(tuple(self.served.broken)):
+            return self.answer(507, b"")  # which the client asks once
+        if parts[:2] == ["api", "models"] and parts[4:5] in ([], ["revision"]):
+            return self.about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
+        if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
+            return self.listed("/".join(parts[2:4]), parts[5])
+        if parts[2:3] == ["resolve"]:
+            return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        return self.answer(404, b"")
+
+    def about(self, name: str, revision: str) -> None:
+        commit = self.served.commit(name, revision) if name in self.served.models else None
+        files = [{"rfilename": path.name} for path in self.served.models[name][commit].iterdir()] if commit else []
+        told = {"id": name, "modelId": name, "sha": commit, "siblings": files}
+        self.answer(200 if commit else 404, json.dumps(told).encode(), {"Content-Type": "application/json"})
+
+    def listed(self, name: str, revision: str) -> None:
+        commit = self.served.commit(name, revision) if name in self.served.models else None
+        paths = self.served.models[name][commit].iterdir() if commit else []
+        files = [
+            {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": hashlib.sha1().hexdigest()}
+            for path in paths
+            if path.is_file()
+        ]
+        self.answer(200 if commit else 404, json.dumps(files).encode(), {"Content-Type": "application/json"})
+
+    def file(self, name: str, revision: str, path: str) -> None:
+        commit = self.served.commit(name, revision) if name in self.served.models else None
+        if commit is None or not (self.served.models[name][commit] / path).is_file():
+            code = "EntryNotFound" if commit else "RevisionNotFound"
+            return self.answer(404, b"", {"X-Error-Code": code, **({"X-Repo-Commit": commit} if commit else {})})
+        content = (self.served.models[name][commit] / path).read_bytes()
+        etag = hashlib.sha1(content).hexdigest()
+        return self.answer(200, content, {"X-Repo-Commit": commit, "ETag": f'"{etag}"'})
+
+    def answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """Serve a Hub until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            hub.asked.append(f"{self.command} {self.path}")
-            parts = self.path.split("?")[0].strip("/").split("/")
-            if self.path.endswith(tuple(hub.broken)):
-                return self.answer(507, b"")  # which the client asks once
-            if parts[:2] == ["api", "models"] and parts[4:5] in ([], ["revision"]):
-                return self.about("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
-            if parts[:2] == ["api", "models"] and parts[4:5] == ["tree"]:
-                return self.listed("/".join(parts[2:4]), parts[5])
-            if parts[2:3] == ["resolve"]:
-                return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
-            return self.answer(404, b"")
-
-        def about(self, name: str, revision: str) -> None:
-            commit = hub.commit(name, revision) if name in hub.models else None
-            files = [{"rfilename": path.name} for path in hub.models[name][commit].iterdir()] if commit else []
-            told = {"id": name, "modelId": name, "sha": commit, "siblings": files}
-            self.answer(200 if commit else 404, json.dumps(told).encode(), {"Content-Type": "application/json"})
-
-        def listed(self, name: str, revision: str) -> None:
-            commit = hub.commit(name, revision) if name in hub.models else None
-            paths = hub.models[name][commit].iterdir() if commit else []
-            files = [
-                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": hashlib.sha1().hexdigest()}
-                for path in paths
-                if path.is_file()
-            ]
-            self.answer(200 if commit else 404, json.dumps(files).encode(), {"Content-Type": "application/json"})
-
-        def file(self, name: str, revision: str, path: str) -> None:
-            commit = hub.commit(name, revision) if name in hub.models else None
-            if commit is None or not (hub.models[name][commit] / path).is_file():
-                code = "EntryNotFound" if commit else "RevisionNotFound"
-                return self.answer(404, b"", {"X-Error-Code": code, **({"X-Repo-Commit": commit} if commit else {})})
-            content = (hub.models[name][commit] / path).read_bytes()
-            etag = hashlib.sha1(content).hexdigest()
-            return self.answer(200, content, {"X-Repo-Commit": commit, "ETag": f'"{etag}"'})
-
-        def answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for key, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        def log_message(self, *args: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"served": hub}))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     hub.url = f"http://127.0.0.1:{server.server_port}"

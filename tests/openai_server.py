@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 Messages = list[dict[str, str]]
 
@@ -70,66 +70,69 @@ class Quiet(ThreadingHTTPServer):
         """A connection that breaks is what some tests want."""
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers one call after another as `served` says."""
+
+    served: ClassVar[Server]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = json.dumps(body["messages"])
+        with self.served.lock:
+            tries = self.served.tries[text]
+            self.served.tries[text] += 1
+            self.served.bodies.append(body)
+            self.served.keys.append(self.headers["Authorization"])
+        self.served.count(1)
+        try:
+            self.served.wait_for_others()
+            self.respond(body, self.served.fault(body["messages"], tries))
+        finally:
+            self.served.count(-1)
+
+    def respond(self, body: dict[str, Any], fault: Any) -> None:
+        if self.path != "/v1/chat/completions":
+            return self.send(404, {"error": {"message": f"no {self.path}"}})
+        if isinstance(fault, int):
+            return self.send(fault, {"error": {"message": f"fault {fault} {self.headers['Authorization']}"}})
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return self.connection.close()
+        if fault == "cut":
+            whole = json.dumps(completion(body, self.served.reply(body["messages"], body))).encode()
+            return self.send(200, whole[: len(whole) // 2], length=len(whole))
+        if fault == "hang":
+            self.served.closing.wait(20)
+            return None
+        if fault == "malformed":
+            return self.send(200, b'{"choices": [{"mess')
+        if fault == "no_choices":
+            return self.send(200, {"id": "1", "object": "chat.completion", "choices": []})
+        if isinstance(fault, bytes):
+            return self.send(200, fault)
+        if isinstance(fault, tuple):
+            return self.send(fault[0], {"error": {"message": fault[1]}}, *fault[2:])
+        return self.send(200, completion(body, self.served.reply(body["messages"], body)))
+
+    def send(self, status: int, body: Any, headers: dict[str, str] | None = None, length: int | None = None) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(length or len(data)))
+        for name, value in (headers or {"retry-after-ms": "1"}).items():  # so that no test waits
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
     """Serve until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            text = json.dumps(body["messages"])
-            with server.lock:
-                tries = server.tries[text]
-                server.tries[text] += 1
-                server.bodies.append(body)
-                server.keys.append(self.headers["Authorization"])
-            server.count(1)
-            try:
-                server.wait_for_others()
-                self.respond(body, server.fault(body["messages"], tries))
-            finally:
-                server.count(-1)
-
-        def respond(self, body: dict[str, Any], fault: Any) -> None:
-            if self.path != "/v1/chat/completions":
-                return self.send(404, {"error": {"message": f"no {self.path}"}})
-            if isinstance(fault, int):
-                return self.send(fault, {"error": {"message": f"fault {fault} {self.headers['Authorization']}"}})
-            if fault == "reset":
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return self.connection.close()
-            if fault == "cut":
-                whole = json.dumps(completion(body, server.reply(body["messages"], body))).encode()
-                return self.send(200, whole[: len(whole) // 2], length=len(whole))
-            if fault == "hang":
-                server.closing.wait(20)
-                return None
-            if fault == "malformed":
-                return self.send(200, b'{"choices": [{"mess')
-            if fault == "no_choices":
-                return self.send(200, {"id": "1", "object": "chat.completion", "choices": []})
-            if isinstance(fault, bytes):
-                return self.send(200, fault)
-            if isinstance(fault, tuple):
-                return self.send(fault[0], {"error": {"message": fault[1]}}, *fault[2:])
-            return self.send(200, completion(body, server.reply(body["messages"], body)))
-
-        def send(
-            self, status: int, body: Any, headers: dict[str, str] | None = None, length: int | None = None
-        ) -> None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(length or len(data)))
-            for name, value in (headers or {"retry-after-ms": "1"}).items():  # so that no test waits
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *args: Any) -> None:
-            """Say nothing."""
-
-    listener = Quiet(("127.0.0.1", 0), Handler)
+    listener = Quiet(("127.0.0.1", 0), type("Bound", (Handler,), {"served": server}))
     server.url = f"http://127.0.0.1:{listener.server_address[1]}/v1"
     thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
     thread.start()
