@@ -33,10 +33,10 @@ _ASCII_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[a-z]+")  # numbers keep inner point
 _THOUSANDS = re.compile(r",(?=\d{3}(?!\d))(?<=\d,)")
 _SPACED_THOUSANDS = re.compile("(?<=\\d)[\u00a0\u2009\u202f](?=\\d{3}(?!\\d))")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # soft hyphens, joiners, direction marks
-_HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"
+HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"
 _KATAKANA = "\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
 _HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNSPACED = (
+UNSPACED = (
     f"\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3\u3041-\u309f{_KATAKANA}{_HAN}"
 )
 
@@ -177,9 +177,9 @@ def _tokens(canonical: str) -> list[str]:
 def _any_token() -> re.Pattern[str]:
     """Return the pattern of tokens in any script. Marks above and below letters, such as vowels of Hindi, join them."""
     marks = "".join(chr(code) for code in range(0x300, 0x1B00) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
-    marks = re.sub(f"[{_UNSPACED}]", "", marks)
-    letters = rf"[^\W\d_{_UNSPACED}{_HANGUL}]"
-    return re.compile(rf"\d+(?:[.,]\d+)*|(?:{letters}++[{marks}]*+)++|[{_HANGUL}]+|[{_UNSPACED}]")
+    marks = re.sub(f"[{UNSPACED}]", "", marks)
+    letters = rf"[^\W\d_{UNSPACED}{HANGUL}]"
+    return re.compile(rf"\d+(?:[.,]\d+)*|(?:{letters}++[{marks}]*+)++|[{HANGUL}]+|[{UNSPACED}]")
 
 
 def _undressed(canonical: str) -> str:
@@ -248,7 +248,7 @@ def _stands(phrase: Phrase, joined_text: str) -> bool:
 
 def _content_words(question: str) -> tuple[str, ...]:
     tokens = joined(question).split()
-    words = [_beginning(token) for token in tokens if token not in _function_words() and not _is_unspaced(token)]
+    words = [_beginning(token) for token in tokens if token not in _function_words() and not is_unspaced(token)]
     pairs = [_spaced(pair) for pair in pairwise(tokens) if all(map(_carries_meaning, pair))]
     return tuple(dict.fromkeys([*words, *pairs]))
 
@@ -263,8 +263,9 @@ def _function_words() -> frozenset[str]:
     return frozenset(token for word in FUNCTION_WORDS for token in joined(word).split()) | _ARTICLES
 
 
-def _is_unspaced(token: str) -> bool:
-    return re.match(f"[{_UNSPACED}]", token) is not None
+def is_unspaced(token: str) -> bool:
+    """Tell whether a token begins with a sign of a script that writes no spaces."""
+    return re.match(f"[{UNSPACED}]", token) is not None
 
 
 def _carries_meaning(token: str) -> bool:

@@ -217,3 +217,14 @@ def test_data_sets_are_groups_where_there_are_several() -> None:
     pools = [pool("q1"), replace(pool("q2"), source="squad"), replace(pool("q3"), group="hard")]
     assert [one.group for one in grouped_by_source(pools)] == [pools[0].source, "squad", "hard"]
     assert [one.group for one in grouped_by_source(pools[:1])] == [""]
+
+
+def test_answers_are_planted_among_their_own_script() -> None:
+    assert shape_of("1990년 서울") == ("4 digits년", "hangul")
+    assert shape_of("東京") == ("unspaced",)
+    passage = PoolPassage("p", "", "서울은 한국의 수도이다.", True, True, "bm25", 1, 1.0)
+    gold = replace(pool("a", name="q"), answers=("서울",), passages=(passage,))
+    plants = Plants.of([gold, *(replace(pool("a", name=name), answers=(name,)) for name in ("파리", "Rome", "rome"))])
+    composed = compose(gold, Condition("counterfactual", 1), Surroundings(plants=plants))
+    assert isinstance(composed, Composed)
+    assert composed.passages[0].text == "파리는 한국의 수도이다."

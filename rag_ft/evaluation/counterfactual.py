@@ -5,13 +5,14 @@ Nothing is written by a model: the answer is replaced where it stands word by wo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from data_builders.files import seeded
+from data_builders.hangul import is_hangul
+from data_builders.mentions import restated
 from data_builders.records import Pool, PoolPassage
-from data_builders.text import answer_tokens, contains_answer
+from data_builders.text import answer_tokens, contains_answer, is_unspaced
 
 NO_PLANT = ""
 _MARK = "#planted="
@@ -21,9 +22,9 @@ Shape = tuple[str, ...]
 
 
 def shape_of(answer: str) -> Shape:
-    """Return what an answer looks like, word by word: digits and how many, capitalised, or lower case.
+    """Return what an answer looks like, word by word: digits and how many, capitalised, lower case, or another script.
 
-    "12 May 1990" is ("2 digits", "capital", "4 digits").
+    "12 May 1990" is ("2 digits", "capital", "4 digits"), "1990년 서울" ("4 digits년", "hangul").
     """
     return tuple(_word_shape(word) for word in answer.split())
 
@@ -31,7 +32,11 @@ def shape_of(answer: str) -> Shape:
 def _word_shape(word: str) -> str:
     digits = sum(map(str.isdigit, word))
     if digits:
-        return f"{digits} digits"
+        return f"{digits} digits{''.join(filter(is_hangul, word))}"
+    if is_hangul(word):
+        return "hangul"
+    if is_unspaced(word):
+        return "unspaced"
     return "capital" if word[:1].isupper() else "lower"
 
 
@@ -70,17 +75,9 @@ def _is_other(answer: str, accepted: Sequence[str], known: Iterable[str]) -> boo
     return bool(answer_tokens(answer)) and not stands and not contains_answer(answer, accepted)
 
 
-def altered(passage: PoolPassage, answers: Iterable[str], planted: str) -> PoolPassage:
-    """Return a passage whose mentions of accepted answers are `planted`, its id marked; itself where there are none.
-
-    Case does not matter to a mention, and white space may be of any kind; it never ends within a word.
-    """
-    longest_first = sorted((answer for answer in answers if answer.strip()), key=len, reverse=True)
-    if not longest_first:
-        return passage
-    spelt = "|".join(r"\s+".join(map(re.escape, answer.split())) for answer in longest_first)
-    pattern = re.compile(rf"(?<!\w)(?:{spelt})(?!\w)", re.IGNORECASE)
-    title, text = (pattern.sub(lambda _: planted, one) for one in (passage.title, passage.text))
+def altered(passage: PoolPassage, answers: Sequence[str], planted: str) -> PoolPassage:
+    """Return a passage whose mentions of accepted answers are `planted`, its id marked; itself where there are none."""
+    title, text = (restated(one, answers, planted) for one in (passage.title, passage.text))
     if (title, text) == (passage.title, passage.text):
         return passage
     return replace(passage, id=f"{passage.id}{_MARK}{planted}", title=title, text=text, has_answer=False)
