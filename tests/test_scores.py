@@ -204,7 +204,7 @@ def test_a_killed_run_is_scored_on_the_questions_every_cell_has():
 
 def test_a_run_without_a_common_question_is_an_error_that_says_how_to_go_on():
     rows = [prediction("q1", "base"), prediction("q2", "tuned")]
-    with pytest.raises(RagFtError, match="rag-ft evaluate RECIPE"):
+    with pytest.raises(RagFtError, match=r"evaluation\.questions"):
         score(rows)
 
 

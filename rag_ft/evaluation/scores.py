@@ -175,9 +175,9 @@ def _common(points: Points) -> set[str]:
     if not common:
         one = next(iter(points))
         raise RagFtError(
-            f"no question has been answered at every point of gold mode {one.gold!r}"
-            f"{f' with {one.variant}' if one.variant else ''}, so nothing can be compared. "
-            "Run `rag-ft evaluate RECIPE` again; it continues where it stopped."
+            f"no question can be asked at every point of gold mode {one.gold!r}"
+            f"{f' with {one.variant}' if one.variant else ''}: each point leaves out others, so nothing can be "
+            "compared. Ask more questions (evaluation.questions), or fewer counts in that sweep (evaluation.sweeps)."
         )
     return common
 
