@@ -132,20 +132,30 @@ def _differences(numbers: Row) -> Iterator[str]:
 
 
 def _abstention(numbers: Row) -> Iterator[str]:
-    heads = ("answers though nothing supports it", "declines though it is there", "answers if it declines when unsure")
+    heads = (
+        "answers though nothing supports it",
+        "would, if it declined at random",
+        "declines though it is there",
+        "answers if it declines when unsure",
+    )
     yield f"| at 10 passages, % | {' | '.join(heads)} |"
-    yield "|---|---|---|---|"
+    yield "|---|---|---|---|---|"
     for system in _systems(numbers):
         absent = _find(numbers["cells"], system=system, gold="absent", passages=10, group="all")
         kept = _find(numbers["cells"], system=system, gold="kept", passages=10, group="all")
         if absent and kept:
-            rates = (absent["abstention"]["hallucination_rate"], kept["abstention"]["over_refusal"])
+            refused = kept["abstention"]["over_refusal"]
+            rates = (absent["abstention"]["hallucination_rate"], 1 - refused, refused)
             unsure = _find(numbers["thresholds"], system=system, passages=10)
             last = f"{100 * unsure['hallucination_rate']:.0f}" if unsure else ""
             yield f"| {system} | {' | '.join(f'{100 * rate:.0f}' for rate in rates)} | {last} |"
     yield ""
-    yield "The last column: nothing supports it, and it declines below the confidence that turns away at most 10 % of"
-    yield "what can be answered. Where even that leaves most of them, the model does not know when it is wrong."
+    yield from (
+        "Who declines at random declines as often with evidence as without: the closer the first two numbers, the",
+        "less the model tells the two apart. The last column: nothing supports it, and it declines below the",
+        "confidence that turns away at most 10 % of what can be answered. Where even that leaves most of them, the",
+        "model does not know when it is wrong.",
+    )
 
 
 def _robustness(numbers: Row) -> Iterator[str]:
