@@ -78,6 +78,8 @@ TRAINED: dict[str, dict[str, Any]] = {
 }
 """System -> how its recipe differs from the base's: plain tuning on gold alone; RAFT's random distractors with P 0.8
 (arXiv 2403.10131); hard negatives of two retrievers in shared contexts, in three styles."""
+ROUTED = {"strategy": "self_route", "self_route": {"passages": 5}}
+"""The five best passages first, all of them where the model declines."""
 
 
 def base(data: Path, folder: Path, questions: int) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def base(data: Path, folder: Path, questions: int) -> dict[str, Any]:
                 {"name": "base", "weights": "base"},
                 {"name": "base + reordering", "weights": "base", "strategy": "reorder"},
                 *({"name": name, **_asked(name, folder)} for name in TRAINED),
+                {"name": "answer + routing", **_asked("answer", folder), **ROUTED},
             ],
         },
     }
@@ -192,6 +195,7 @@ def of_a_step(path: str) -> dict[str, float]:
 
 def numbers_of(folder: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Return what the page of results needs of the finished runs: settings, trainings, cells, differences."""
+    trained = [name for name in TRAINED if (folder / "runs" / name / "training/summary.json").exists()]
     scores = _json(folder / "runs/base/evaluation/scores.json")
     against_clean = _json(folder / "against-clean.json")
     return {
@@ -199,8 +203,8 @@ def numbers_of(folder: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         "partial": scores["partial"],
         "notes": list(notes),
         "recall": [row for row in scores["recall"] if row["group"] == "all"],
-        "recipes": {name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in TRAINED},
-        "trainings": {name: _trained(folder / "runs" / name) for name in TRAINED},
+        "recipes": {name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in trained},
+        "trainings": {name: _trained(folder / "runs" / name) for name in trained},
         "cells": [_cell(cell) for cell in scores["cells"]],
         "minus base": [_difference(row) for row in scores["differences"]],
         "minus clean": [_difference(row) for row in against_clean["differences"]],

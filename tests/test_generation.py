@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_model import tiny_config, tiny_tokenizer
 
 from data_builders.records import Passage
-from rag_ft.generation import Generation, Request, forks
+from rag_ft.generation import Generation, Request
 from rag_ft.generation.choose import choose_engine, stop_ids
 from rag_ft.generation.separate import SeparateEngine
 from rag_ft.generation.tree import TreeEngine
@@ -260,22 +260,6 @@ def test_finished_answers_leave_the_batch(model: Any, engine: Any, monkeypatch: 
         ids, confidence = by_hand(model, request, 12, stops)
         assert found[request.key].ids == ids
         assert found[request.key].confidence == pytest.approx(confidence, rel=1e-3)
-
-
-def test_forks_of_short_prompts_do_not_look_at_what_only_long_ones_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    prompt, written, query = torch.randn(2, 2, 60, 8), torch.randn(2, 2, 6, 3, 8), torch.randn(2, 4, 6, 8)
-    keys = forks.Forked(prompt, written)
-    seen = torch.arange(60) < torch.tensor([10, 10, 20, 20, 60, 60])[:, None]
-    mask = torch.where(seen, 0.0, torch.finfo(torch.float32).min).repeat(2, 1, 1, 1)
-    whole, _ = forks.forked(None, query, keys, keys, mask.clone())
-    monkeypatch.setattr(forks, "WORTH", 15)
-    looked_at: list[torch.Size] = []
-    attend = forks._attend
-    monkeypatch.setattr(forks, "_attend", lambda *given: (looked_at.append(given[1].prompt.shape), attend(*given))[1])
-    parts, _ = forks.forked(None, query, keys, keys, mask)
-    assert [shape[2] for shape in looked_at] == [10, 20, 60]
-    torch.testing.assert_close(parts, whole)
 
 
 def test_long_answers_take_room_for_what_they_wrote_and_little_more(model: Any) -> None:

@@ -125,7 +125,7 @@ def test_a_block_leaves_out_the_keys_of_other_branches() -> None:
     segments = torch.tensor([0] * 100 + [1] * 2 * BLOCK + [2] * 2 * BLOCK)
     allowed = tree_mask(segments, [ROOT, 0, 0])[None, None]
     additive = torch.zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(torch.float32).min)
-    chosen = _columns(additive)
+    chosen = _columns(additive, 0)
     last = 4 * BLOCK
     assert chosen[last].tolist() == [*range(100), *range(100 + 2 * BLOCK, last + 100)]
     assert 0 not in chosen  # nothing to leave out there

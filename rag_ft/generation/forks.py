@@ -17,19 +17,12 @@ from transformers import AttentionInterface, AttentionMaskInterface, Cache
 from transformers.cache_utils import CacheLayerMixin
 from transformers.masking_utils import eager_mask
 
-from rag_ft.models.attention import once_per_mask
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NAME = "forks"
 ROOM = 32
 """Steps that room is made for at first, and at least, at a time."""
-WORTH = 8192
-"""Slots, summed over forks, that must be left out for another product to pay on a CPU."""
-
-Span = tuple[int, int, int]
-"""Forks from the first to before the second, and how many slots they may see."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +31,6 @@ class Forked:
 
     prompt: torch.Tensor
     written: torch.Tensor
-
-    def part(self, start: int, stop: int, slots: int) -> Forked:
-        """Return those of some forks and of the first so many slots."""
-        return Forked(self.prompt[:, :, :slots], self.written[:, :, start:stop])
 
 
 class ForkLayer(CacheLayerMixin):  # type: ignore[misc]  # the base class is how transformers wants it
@@ -144,31 +133,6 @@ def forked(
     own tokens. `s_aux` [heads] are attention sinks, scores that take weight and give nothing (GPT-OSS). Returns [rows,
     forks, heads, size], as transformers' attention functions do.
     """
-    parts = [
-        _attend(
-            query[:, :, start:stop],
-            key.part(start, stop, slots),
-            value.part(start, stop, slots),
-            attention_mask[:, :, start:stop, :slots],
-            scaling,
-            softcap,
-            s_aux,
-        )
-        for start, stop, slots in _spans(attention_mask)
-    ]
-    return torch.cat(parts, dim=1), None
-
-
-def _attend(
-    query: torch.Tensor,
-    key: Forked,
-    value: Forked,
-    mask: torch.Tensor,
-    scaling: float | None,
-    softcap: float | None,
-    s_aux: torch.Tensor | None,
-) -> torch.Tensor:
-    """Return what `forked` does, for forks that may see any of the slots."""
     forks, size = query.shape[2:]
     query = query * (scaling if scaling is not None else size**-0.5)
     # Heads that share a key head become rows of one product: [rows, key heads, forks, sharing, size].
@@ -178,37 +142,12 @@ def _attend(
     scores = torch.cat([earlier.unflatten(2, (forks, -1)), own], dim=-1)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    slots, seen = mask.shape[-1], scores.shape[-1]
-    scores[..., :slots] += mask[:, :, :, None]
+    slots, seen = attention_mask.shape[-1], scores.shape[-1]
+    scores[..., :slots] += attention_mask[:, :, :, None]
     if s_aux is not None:
         sinks = s_aux.to(scores.dtype).view(1, scores.shape[1], 1, -1, 1).expand(*scores.shape[:-1], 1)
         scores = torch.cat([scores, sinks], dim=-1)
     weights = scores.softmax(dim=-1).to(value.prompt.dtype)
     mixed = weights[..., :slots].flatten(2, 3) @ value.prompt
     output = mixed.unflatten(2, (forks, -1)) + weights[..., slots:seen] @ value.written
-    return output.permute(0, 2, 1, 3, 4).flatten(2, 3)
-
-
-@once_per_mask
-def _spans(mask: torch.Tensor) -> list[Span]:
-    """Return runs of forks with the slots that some fork of each may see: those of a sweep see ever more passages.
-
-    On a GPU it is one run: there the launches of a second one cost more than the slots it leaves out.
-    """
-    reach = (mask > torch.finfo(mask.dtype).min).any(dim=0)[0].flip(-1).int().argmax(dim=-1)
-    slots = (mask.shape[-1] - reach).tolist()
-    return list(_halved(slots, 0, len(slots))) if mask.device.type == "cpu" else [(0, len(slots), mask.shape[-1])]
-
-
-def _halved(slots: Sequence[int], start: int, stop: int) -> Iterator[Span]:
-    """Cut forks in two where that leaves out most, as long as it is worth it."""
-    most = max(slots[start:stop])
-
-    def looked_at(middle: int) -> int:
-        return (middle - start) * max(slots[start:middle]) + (stop - middle) * max(slots[middle:stop])
-
-    middle = min(range(start + 1, stop), key=looked_at, default=start)
-    if middle > start and (stop - start) * most - looked_at(middle) > WORTH:
-        yield from (*_halved(slots, start, middle), *_halved(slots, middle, stop))
-    else:
-        yield start, stop, most
+    return output.permute(0, 2, 1, 3, 4).flatten(2, 3), None

@@ -21,7 +21,7 @@ from rag_ft.models.segment_tree import SegmentTree, ancestor_matrix, tree_mask
 if TYPE_CHECKING:
     import torch
 
-WASTE = 0.9
+WASTE = 0.75
 """Finished leaves leave the batch when no more than this share of it would be left."""
 
 

@@ -8,15 +8,11 @@ Scores are rounded to bfloat16 as in transformers' eager attention.
 
 from __future__ import annotations
 
-from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
-
-Found = TypeVar("Found")
 
 NAME = "causal_blocks"
 BLOCK = 256
@@ -55,7 +51,7 @@ def causal_blocks(
     earlier = key.shape[2] - queries
     # Heads that share a key head become rows of one product, so that keys are never copied for each of them.
     query = (query * (scaling if scaling is not None else size**-0.5)).unflatten(1, (key.shape[1], -1))
-    columns = _columns(attention_mask) if attention_mask is not None else {}
+    columns = _columns(attention_mask, earlier) if attention_mask is not None else {}
     blocks = []
     for start in range(0, queries, BLOCK):
         stop = min(start + BLOCK, queries)
@@ -79,36 +75,29 @@ def causal_blocks(
     return output.transpose(1, 2).contiguous(), None
 
 
-def once_per_mask(find: Callable[[torch.Tensor], Found]) -> Callable[[torch.Tensor], Found]:
-    """Remember what `find` returns as long as its mask lives: one mask serves all layers, and may serve many steps."""
+def _columns(mask: torch.Tensor, earlier: int) -> dict[int, torch.Tensor]:
+    """Return, by the first query of a block, the keys that some query of it may see, where these are much fewer.
 
-    @cache
-    def known() -> Any:
-        from torch.utils.weak import WeakTensorKeyDictionary
-
-        return WeakTensorKeyDictionary()
-
-    @wraps(find)
-    def found(mask: torch.Tensor) -> Found:
-        if mask not in known():
-            known()[mask] = find(mask)
-        return cast("Found", known()[mask])
-
-    return found
-
-
-@once_per_mask
-def _columns(mask: torch.Tensor) -> dict[int, torch.Tensor]:
-    """Return, by the first query of a block, the keys that some query of it may see, where these are much fewer."""
+    The mask is the same for all layers of a forward pass, so it is looked through once.
+    """
     import torch
 
-    found: dict[int, torch.Tensor] = {}
     if type(mask) is not torch.Tensor:  # one without values, as the memory estimate traces
-        return found
-    queries, keys = mask.shape[2:]
-    for start in range(0, queries, BLOCK):
-        stop = min(start + BLOCK, queries)
-        seen = (mask[:, :, start:stop, : keys - queries + stop] > torch.finfo(mask.dtype).min).flatten(0, 2).any(dim=0)
-        if seen.sum() < MOSTLY * len(seen):
-            found[start] = seen.nonzero().squeeze(1)
-    return found
+        return {}
+    known: dict[int, torch.Tensor] | None = _known().get(mask)
+    if known is None:
+        known, least = {}, torch.finfo(mask.dtype).min
+        for start in range(0, mask.shape[2], BLOCK):
+            stop = min(start + BLOCK, mask.shape[2])
+            seen = (mask[:, :, start:stop, : earlier + stop] > least).flatten(0, 2).any(dim=0)
+            if seen.sum() < MOSTLY * len(seen):
+                known[start] = seen.nonzero().squeeze(1)
+        _known()[mask] = known
+    return known
+
+
+@lru_cache(maxsize=1)
+def _known() -> Any:
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    return WeakTensorKeyDictionary()
