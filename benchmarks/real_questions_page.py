@@ -140,6 +140,12 @@ def _differences(numbers: Row) -> Iterator[str]:
         base, clean = (_percent(cell and cell["accuracy"]) for cell in alike)
         yield "Part of the routed system's lead is that it is shown five passages first. Who never declines is, routed,"
         yield f"what it is with five: hold it against {base} % of the base and {clean} % of `clean` as well."
+    yield ""
+    yield from (
+        "Read them as hopeful: settings were chosen among trials on the first of these questions, and routing (with",
+        "its default of five) was added after the scores of `answer` on them were known. Intervals are not",
+        "corrected for the number of comparisons.",
+    )
 
 
 def _abstention(numbers: Row) -> Iterator[str]:
