@@ -5,7 +5,6 @@ import pytest
 from data_builders.errors import RagFtError
 from rag_ft.recipe.load import load_recipe
 from rag_ft.recipe.rule import RULES
-from rag_ft.recipe.trainer_fields import FIXED, OWNED, trainer_fields
 
 # The sketch of a recipe, the key the message starts with, and what the message must say.
 BROKEN = [
@@ -385,21 +384,3 @@ def test_the_message_points_at_the_setting_the_recipe_wrote(tmp_path):
     path.write_text("name: x\n\ndata:\n  depth: 5\n")
     with pytest.raises(RagFtError, match=r"r\.yaml:4: evaluation\.passages: 10 passages are more than"):
         load_recipe(path)
-
-
-def test_trainer_fields_are_those_of_the_installed_trl():
-    import dataclasses
-
-    from trl import SFTConfig
-
-    assert trainer_fields() == {
-        field.name for field in dataclasses.fields(SFTConfig) if field.init and field.name[0] != "_"
-    }
-    assert OWNED.keys() | FIXED.keys() <= trainer_fields()
-
-
-def test_owned_fields_point_at_settings_that_exist():
-    from rag_ft.recipe.fields import every_path
-
-    names = {".".join(map(str, path)) for path in every_path()}
-    assert {key for keys in OWNED.values() for key in keys.split(" and ")} <= names

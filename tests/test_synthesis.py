@@ -84,8 +84,7 @@ class Work:
     data: Row = field(default_factory=dict)
 
     def write(self) -> Path:
-        documents = self.folder / "documents"
-        documents.mkdir(exist_ok=True)
+        (documents := self.folder / "documents").mkdir(exist_ok=True)
         for number, town in enumerate(TOWNS):
             (documents / f"{town}.md").write_text(f"# {town}\n\n{text_of(number)}\n")
         endpoint = {"base_url": self.url, "model": "teacher", "concurrency": 3, **self.questions.pop("endpoint", {})}
