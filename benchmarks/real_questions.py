@@ -1,11 +1,12 @@
 """What training does on real questions: systems trained on equally many tokens, asked the same dev questions.
 
-    python -m benchmarks.real_questions DATA FOLDER                     # goes on where it stopped
-    python -m benchmarks.real_questions DATA FOLDER --train answer      # trains this one alone and asks nothing
+    python -m benchmarks.real_questions DATA FOLDER                    # goes on where it stopped
+    python -m benchmarks.real_questions DATA FOLDER --only answer      # trains and asks this one alone
 
 DATA holds rows of Natural Questions and SQuAD 1.1 with passages as JSON Lines, below train/ and dev/, and what else is
 searched below corpus/. Below FOLDER every system is a run of its own with its recipe; they share the retrieved pools
-and differ in contexts, labels and stages. The run `base` asks all of them.
+and differ in contexts, labels and stages. Scored answers are kept beside the results (real_questions_kept.py), so that
+hours of training need not be spent in one go or on one machine; the page is written from all that are kept.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks import real_questions_kept as kept_answers
 from benchmarks.real_questions_page import page
 from benchmarks.results_file import write_result
 from data_builders.files import atomic_path, write_json
@@ -115,16 +117,9 @@ def base(data: Path, folder: Path, questions: int) -> dict[str, Any]:
             "systems": [
                 {"name": "base", "weights": "base"},
                 {"name": "base + reordering", "weights": "base", "strategy": "reorder"},
-                *({"name": name, **_asked(name, folder)} for name in TRAINED),
-                {"name": "answer + routing", **_asked("answer", folder), **ROUTED},
             ],
         },
     }
-
-
-def _asked(name: str, folder: Path) -> dict[str, str]:
-    style = TRAINED[name].get("model", {}).get("prompt", {}).get("style", "answer")
-    return {"weights": str(folder / "runs" / name / "adapter"), "style": style}
 
 
 def write_squad(data: Path, folder: Path) -> None:
@@ -159,9 +154,17 @@ def write_recipe(folder: Path, name: str, recipe: dict[str, Any]) -> str:
     return str(path)
 
 
+def recipe_of(name: str) -> dict[str, Any]:
+    """Return the recipe of a trained system, which asks itself alone, and routed where that is compared too."""
+    systems = [{"name": name, "weights": "tuned"}]
+    if name == "answer":
+        systems.append({"name": "answer + routing", "weights": "tuned", **ROUTED})
+    return {"extends": "base.yaml", "name": name, **TRAINED[name], "evaluation": {"systems": systems}}
+
+
 def train(folder: Path, name: str, tokens: int) -> None:
     """Build and train one system on as many tokens as the others: steps follow from the mean length of its rows."""
-    recipe = {"extends": "base.yaml", "name": name, **TRAINED[name]}
+    recipe = recipe_of(name)
     path = write_recipe(folder, name, recipe)
     pools = folder / "runs" / "base" / "data"
     if not (folder / "runs" / name / "data").exists():
@@ -193,28 +196,7 @@ def of_a_step(path: str) -> dict[str, float]:
     }
 
 
-def numbers_of(folder: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what the page of results needs of the finished runs: settings, trainings, cells, differences."""
-    trained = [name for name in TRAINED if (folder / "runs" / name / "training/summary.json").exists()]
-    scores = _json(folder / "runs/base/evaluation/scores.json")
-    against_clean = _json(folder / "against-clean.json")
-    return {
-        "questions": scores["questions"],
-        "partial": scores["partial"],
-        "notes": list(notes),
-        "recall": [row for row in scores["recall"] if row["group"] == "all"],
-        "recipes": {name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in trained},
-        "trainings": {name: _trained(folder / "runs" / name) for name in trained},
-        "cells": [_cell(cell) for cell in scores["cells"]],
-        "minus base": [_difference(row) for row in scores["differences"]],
-        "minus clean": [_difference(row) for row in against_clean["differences"]],
-        "drops": [row for row in scores["drops"] if row["group"] == "all"],
-        "thresholds": [row for row in scores["thresholds"] if row["group"] == "all"],
-        "robustness": [row for row in scores["robustness"] if row["group"] == "all" and row["gold"] == "kept"],
-    }
-
-
-def _trained(run: Path) -> dict[str, Any]:
+def trained(run: Path) -> dict[str, Any]:
     """Return what one system was trained on; of stages, the sums."""
     summary = _json(run / "training/summary.json")
     stages = summary.get("stages") or [summary]
@@ -224,6 +206,61 @@ def _trained(run: Path) -> dict[str, Any]:
         "tokens": round(sum(stage["steps"] for stage in stages) * rows["tokens a step"]),
         "questions": round(sum(stage["steps"] for stage in stages) * rows["questions a step"]),
         "minutes": round(sum(stage["seconds"] for stage in stages) / 60, 1),
+    }
+
+
+def make(name: str, told: argparse.Namespace) -> None:
+    """Train and ask one system, or the base, unless its answers to these questions are kept."""
+    recipes = {"base": base(Path("DATA"), Path("FOLDER"), told.questions)}
+    recipes |= {} if name == "base" else {name: recipe_of(name)}
+    about = {"recipes": recipes, "tokens": told.tokens, "limit": told.limit}
+    run = told.folder / "runs" / name
+    if kept_answers.put_back(name, run, about):
+        return
+    rag_ft("build", str(told.folder / "base.yaml"))
+    if name != "base":
+        train(told.folder, name, told.tokens)
+    limit = ["--limit", str(told.limit)] if told.limit else []
+    rag_ft("evaluate", str(told.folder / f"{name}.yaml"), *limit)
+    kept_answers.keep(name, run, {**about, "training": {} if name == "base" else trained(run)})
+
+
+def compared(folder: Path, baseline: str) -> dict[str, Any]:
+    """Compare all whose answers are there; systems go by their own names, which are unique."""
+    runs = [folder / "runs" / name for name in kept_answers.names(("base", *TRAINED))]
+    path = folder / f"against-{baseline}.json"
+    rag_ft("compare", *map(str, runs), "--baseline", f"{baseline}: {baseline}", "--json", str(path))
+    found = {key: _own_names(value) for key, value in _json(path).items()}
+    return found | {"recall": kept_answers.about("base")["recall"]}
+
+
+def _own_names(value: Any) -> Any:
+    """Return rows, or a name, without the run before the system."""
+    if isinstance(value, list):
+        return [
+            {**row, "system": _own_names(row["system"])} if isinstance(row, dict) and "system" in row else row
+            for row in value
+        ]
+    return value.rpartition(": ")[2] if isinstance(value, str) else value
+
+
+def numbers_of(
+    against_base: Mapping[str, Any], against_clean: Mapping[str, Any], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what the page of results needs of the finished runs: settings, trainings, cells, differences."""
+    about = {name: kept_answers.about(name) for name in kept_answers.names(TRAINED)}
+    return {
+        "questions": against_base["questions"],
+        "partial": against_base["partial"],
+        "notes": list(notes),
+        "recall": [row for row in against_base["recall"] if row["group"] == "all"],
+        "recipes": {name: one["recipes"][name] for name, one in about.items()},
+        "trainings": {name: one["training"] for name, one in about.items()},
+        "cells": [_cell(cell) for cell in against_base["cells"]],
+        "minus base": [_difference(row) for row in against_base["differences"]],
+        "minus clean": [_difference(row) for row in against_clean["differences"]],
+        "thresholds": [row for row in against_base["thresholds"] if row["group"] == "all"],
+        "robustness": [row for row in against_base["robustness"] if (row["group"], row["gold"]) == ("all", "kept")],
     }
 
 
@@ -242,32 +279,29 @@ def _json(path: Path) -> Any:
 
 
 def main() -> None:
-    """Build, train, evaluate and compare what is not there yet."""
+    """Make what is not kept yet, compare and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=800_000, help="tokens each system is trained on")
     parser.add_argument("--questions", type=int, default=300, help="dev questions asked")
     parser.add_argument("--limit", type=int, help="ask so many of them only; what is written is stamped as partial")
-    parser.add_argument("--train", choices=TRAINED, help="train this system alone and ask nothing")
+    parser.add_argument("--only", choices=("base", *TRAINED), help="make this one alone, and write no page")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the page, on how it came about")
     told = parser.parse_args()
     told.folder.mkdir(parents=True, exist_ok=True)
     write_squad(told.data, told.folder)
-    path = write_recipe(told.folder, "base", base(told.data.resolve(), told.folder.resolve(), told.questions))
-    if told.train:
-        train(told.folder, told.train, told.tokens)
+    write_recipe(told.folder, "base", base(told.data.resolve(), told.folder.resolve(), told.questions))
+    if told.only:
+        make(told.only, told)
         return
-    rag_ft("build", path)
-    for name in TRAINED:
-        train(told.folder, name, told.tokens)
-    rag_ft("evaluate", path, *(["--limit", str(told.limit)] if told.limit else []))
-    run = told.folder / "runs/base"
-    rag_ft("compare", str(run), "--baseline", "clean", "--json", str(told.folder / "against-clean.json"))
-    write_result(
-        "real_questions", numbers_of(told.folder, told.note), "python -m benchmarks.real_questions DATA FOLDER"
-    )
-    save_figure(_json(run / "evaluation/scores.json"), ROOT / "docs/results.svg")
+    for name in ("base", *TRAINED):
+        make(name, told)
+    against_base = compared(told.folder, "base")
+    numbers = numbers_of(against_base, compared(told.folder, "clean"), told.note)
+    limit = f" --limit {told.limit}" if told.limit else ""
+    write_result("real_questions", numbers, f"python -m benchmarks.real_questions DATA FOLDER{limit}")
+    save_figure(against_base, ROOT / "docs/results.svg")
     (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
 
 

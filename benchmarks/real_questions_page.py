@@ -181,7 +181,7 @@ def _robustness(numbers: Row) -> Iterator[str]:
         "drop_from_peak": "drop from the peak",
         "retention": "at 20 passages, of that at 1",
         "distraction_rate": "misled by distractors",
-        "net_harm": "right without, wrong with passages",
+        "harm_rate": "right without, wrong with passages",
     }
     yield f"| % | {' | '.join(names.values())} |"
     yield "|---|" + "---|" * len(names)
@@ -246,7 +246,7 @@ def _best(numbers: Row, other: str, count: int, systems: Sequence[str]) -> Row |
 
 
 def _drop_target(numbers: Row) -> str:
-    drops = {row["system"]: row["accuracy"]["mean"] for row in numbers["drops"] if row["gold"] == "kept"}
+    drops = {row["system"]: row["drop_from_peak"]["mean"] for row in numbers["robustness"]}
     best = [
         min(asked, key=drops.__getitem__)
         for systems in (OURS, ROUTED)

@@ -114,6 +114,11 @@ class PoolPassage:
     guard: str = ""
     found: tuple[Retrieved, ...] = ()
 
+    @property
+    def is_alternative(self) -> bool:
+        """Whether the data name it as a passage that supports the answer as well as gold does."""
+        return self.guard == "gold" and not self.is_gold
+
 
 @dataclass(frozen=True)
 class Pool:

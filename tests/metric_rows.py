@@ -13,8 +13,9 @@ ROWS = json.loads((Path(__file__).parent / "metric_cases.json").read_text(encodi
 
 
 def passage(rank, title="", text="", kind="gold"):
-    """Return a passage: `kind` is gold, has_answer or nothing."""
-    return PoolPassage(f"p{rank}", title, text, kind == "gold", kind != "", "bm25", rank, 1 / rank)
+    """Return a passage: `kind` is gold, alternative, has_answer or nothing."""
+    guard = "gold" if kind in ("gold", "alternative") else ""
+    return PoolPassage(f"p{rank}", title, text, kind == "gold", kind != "", "bm25", rank, 1 / rank, guard)
 
 
 def case(output="1801", style="answer", shown=(), answers=("1801",), question="q", planted="", failure=None):

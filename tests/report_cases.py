@@ -31,6 +31,7 @@ FURTHER: dict[tuple[str, str], dict[str, int]] = {
     ("kept", "noise=0.4"): {"base": 18, "base + reordering": 20, "tuned": 37},
     ("kept", "noise=0.8"): {"base": 8, "base + reordering": 10, "tuned": 35},
     ("kept", "negatives=random"): {"base": 30, "base + reordering": 31, "tuned": 38},
+    ("kept", "negatives=hard"): {"base": 12, "base + reordering": 13, "tuned": 32},
     ("kept", "negatives=weak"): {"base": 22, "base + reordering": 22, "tuned": 37},
     ("kept", "order=shuffled"): {"base": 10, "base + reordering": 11, "tuned": 36},
     ("kept", "order=shuffled draw=1"): {"base": 12, "base + reordering": 12, "tuned": 35},

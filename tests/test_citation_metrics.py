@@ -1,6 +1,7 @@
 """ALCE, the models that judge, and what they are shown: against values worked out by hand and against the models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from data_builders.errors import RagFtError
 from rag_ft.evaluation.judge import judge_messages, read_verdict, with_verdicts
 from rag_ft.evaluation.metrics import METRICS
 from rag_ft.evaluation.metrics.alce import Claim, claims, grounding, with_alce
+from rag_ft.evaluation.notices import about_unjudged
 
 SETTING = "evaluation.citation_nli"
 
@@ -41,14 +43,18 @@ def verdict(*facts):
         ((1, 2), [{1, 2}], 1, 1, "neither supports alone, both are needed"),
         ((1, 2), [{1}, {2}], 0, 0, "together they do not support, so every citation is wrong"),
         ((1, 2, 3), [{1, 2, 3}, {1, 2}], 1, 2 / 3, "3 is idle; without 1 or 2 it does not hold"),
-        ((1, 2, 3, 4), [{1, 2, 3}, {1}], 1, 1 / 3, "the fourth is not looked at; 2 and 3: the rest without them fails"),
+        (
+            (1, 2, 3, 4),
+            [{1, 2, 3}, {1}],
+            1,
+            1,
+            "the fourth is not looked at; without 2 or 3 the rest fails",
+        ),
         ((1, 9), [{1}, {1, 9}], 0, 0, "a passage that is not there"),
         ((0,), [{0}, {4}], 0, 0, "[0] is not the last passage"),
     ],
 )
 def test_alce_judges_one_sentence_as_worked_out_by_hand(cited, facts, recall, precision, why):
-    if cited == (1, 2, 3, 4):  # 1 supports alone; {1, 3} and {1, 2} are not among the facts, so 2 and 3 are missed
-        precision = 1
     found = grounding([Claim("s", cited)], 4, verdict(*facts))
     assert (found.recall, found.precision) == pytest.approx((recall, precision)), why
 
@@ -344,6 +350,13 @@ def test_only_answers_that_strings_do_not_settle_are_judged_and_each_once(tmp_pa
     judge = Judge(MDCCCI="yes", **{"1802": "No."})
     assert judged(cases, judge, tmp_path) == [1, 1, 1, 0, None, 0, 0, 0, 1, 0, 1]
     assert judge.asked == ["MDCCCI", "1802", "dunno", "MDCCCI"]
+
+
+def test_answers_without_a_verdict_are_counted():
+    one = replace(case(), measured={"judged": None})
+    [line] = about_unjudged([one, replace(one, measured={"judged": 0.0}), one])
+    assert "no verdict on 2 answers" in line
+    assert about_unjudged([replace(one, measured={"judged": 1.0})]) == []
 
 
 def test_verdicts_are_kept_failures_asked_again_and_another_judge_starts_over(tmp_path):

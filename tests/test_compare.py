@@ -86,12 +86,20 @@ def test_runs_of_unlike_size_are_compared_on_what_they_share(runs: tuple[Path, P
     row = row_of(found["differences"], "two: tuned", 5)
     assert (row["wins"], row["ties"], row["losses"]) == (12, 8, 0)
     assert found["robustness"] == []  # measured on other questions than these
+    assert found["notes"][-1].startswith("Robustness, curves, thresholds and routing are left out")
 
 
 def test_a_condition_that_one_run_lacks_is_compared_among_those_that_have_it(runs: tuple[Path, Path]) -> None:
     rewrite(runs[1], lambda row: row if row["passages"] != 2 else None)
     cells = compared(*runs)["cells"]
     assert {cell["system"] for cell in cells if cell["passages"] == 2} == {"one: base", "one: tuned"}
+
+
+def test_runs_without_a_common_point_say_so(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for run, count in zip(runs, (2, 5), strict=True):
+        rewrite(run, lambda row, count=count: row if (row["passages"], row["system"]) == (count, "base") else None)
+    assert main(["compare", *map(str, runs)]) == 0
+    assert "No two systems were asked at the same point." in capsys.readouterr().out
 
 
 def test_one_run_compares_its_own_systems_under_their_own_names(runs: tuple[Path, Path]) -> None:
@@ -128,6 +136,23 @@ def test_verb_prints_writes_a_page_and_json(
     assert json.loads(told.read_text())["shared"] == 40
     labels = [attributes["aria-label"] or "" for _, attributes in page.tags if attributes.get("role") == "img"]
     assert any("two: tuned, 5: +55.0" in label for label in labels)
+
+
+def test_the_page_says_whose_passages_each_run_was_trained_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    told = (
+        {"retrievers": [{"kind": "bm25", "name": None}], "negatives": {"retriever_shares": None}},
+        {"retrievers": [], "negatives": {"retriever_shares": {"bm25": 1, "dense": 1}}},
+    )
+    for run, data in zip(runs, told, strict=True):
+        (run / "recipe.resolved.yaml").write_text(json.dumps({"data": data}), encoding="utf-8")
+    html = tmp_path / "out.html"
+    assert main(["compare", *map(str, runs), "--html", str(html)]) == 0
+    table = Page(html.read_text(encoding="utf-8")).table("Runs: 40 questions shared")
+    assert [[cell.strip() for cell in row] for row in table] == [
+        ["Run", "Questions", "Trained on passages of"],
+        ["one", "40", "bm25"],
+        ["two", "40", "bm25, dense"],
+    ]
 
 
 def test_same_runs_give_the_same_page(runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from data_builders.files import seeded
 from data_builders.records import Pool, PoolPassage, Retrieved
-from rag_ft.evaluation.conditions import Condition, axes_of
+from rag_ft.evaluation.conditions import Condition, axes_of, conditions
 from rag_ft.evaluation.contexts import Composed, Surroundings, compose
 from rag_ft.evaluation.counterfactual import NO_PLANT, Plants, altered, original_id, shape_of
-from rag_ft.evaluation.grid import Omission, grouped_by_hops, grouped_by_source, points
+from rag_ft.evaluation.grid import Omission, evident, grouped_by_hops, grouped_by_source, points, recall_rows
 from rag_ft.evaluation.settings import EvaluationSettings, SweepSettings, SystemSettings
 from rag_ft.report.findings import axes_of as report_axes
 
@@ -41,10 +41,12 @@ ABCDEF = pool("abcdef", gold="c", bearing="b")
     [
         # gold leaves, and so does b, which holds the answer without being annotated
         (Condition("absent", 3), "ade"),
-        # one passage of gold among three others: places 0, 1.5 rounded up, 3
-        (Condition("kept", 4, position=0.0), "cabd"),
-        (Condition("kept", 4, position=0.5), "abcd"),
-        (Condition("kept", 4, position=1.0), "abdc"),
+        # one passage of gold among three others that hold no answer: places 0, 1.5 rounded up, 3
+        (Condition("kept", 4, position=0.0), "cade"),
+        (Condition("kept", 4, position=0.5), "adce"),
+        (Condition("kept", 4, position=1.0), "adec"),
+        # as it was retrieved, only moved
+        (Condition("retrieved", 4, position=1.0), "abdc"),
         # best at both ends: 1 3 4 2
         (Condition("kept", 4, order="reordered"), "acdb"),
         # RGB: ceil(5 * 0.4) = 2 without an answer; only b and c have one, so noise takes the place of the third
@@ -52,7 +54,9 @@ ABCDEF = pool("abcdef", gold="c", bearing="b")
         (Condition("kept", 5, noise=0.8), "adcef"),
         (Condition("kept", 3, noise=0.0), "abc"),
         (Condition("kept", 4, noise=1.0), "adef"),
-        # the worst ranked around gold in its place
+        # as ranked, with b, which holds the answer too; the best and the worst ranked without one, gold in its place
+        (Condition("kept", 3), "abc"),
+        (Condition("kept", 3, negatives="hard"), "adc"),
         (Condition("kept", 3, negatives="weak"), "fec"),
         (Condition("closed_book", 0), ""),
         (Condition("gold_only", 0), "c"),
@@ -60,6 +64,29 @@ ABCDEF = pool("abcdef", gold="c", bearing="b")
 )
 def test_passages_of_a_condition(condition: Condition, letters: str) -> None:
     assert shown(ABCDEF, condition) == letters
+
+
+def test_hard_is_as_ranked_where_only_gold_answers_anyway() -> None:
+    sweeps = [
+        SweepSettings(passages=(3,), negatives=("ranked", "hard"), **axes)
+        for axes in ({}, {"gold": ("absent", "counterfactual")}, {"position": (0.0,)}, {"noise": (0.5,)})
+    ]
+    found = conditions(EvaluationSettings(passages=(1,), gold=("kept",), sweeps=tuple(sweeps), references=()))
+    assert [f"{one.gold} {one.variant}".strip() for one in found] == [
+        *("kept", "kept", "kept negatives=hard", "absent", "counterfactual", "kept position=0", "kept noise=0.5")
+    ]
+
+
+def test_an_alternative_is_evidence_where_one_passage_is_enough() -> None:
+    def with_alternative(found: Pool) -> Pool:
+        passages = (replace(one, guard="gold") if one.id == "b" else one for one in found.passages)
+        return replace(found, passages=tuple(passages))
+
+    one, two = with_alternative(pool("abcd", gold="c")), with_alternative(pool("abcd", gold="cd"))
+    assert [evident(one, shown) for shown in ("a", "ab", "ac", "bc")] == [False, True, True, True]
+    assert [evident(two, shown) for shown in ("ab", "bc", "cd")] == [False, False, True]
+    assert not evident(with_alternative(pool("abcd")), "abcd")  # names no gold: nothing is known to answer
+    assert [row["recall"] for row in recall_rows([one, two], (1, 2, 4))] == [0, 0.5, 1]
 
 
 def test_noise_takes_gold_before_other_passages_with_the_answer() -> None:

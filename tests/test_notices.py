@@ -43,9 +43,9 @@ def test_noise_that_can_be_shown_needs_no_word(noise: tuple[float, ...]) -> None
 
 def test_pools_that_hold_no_worse_passages_are_counted() -> None:
     small, large = pool("q", "abcd", "b"), pool("r", "abcde", "b")
-    [line] = about_weak(asked([small, large], passages=(3, 4), negatives=("weak",)))
-    assert "1 of 2 questions are shown the same 4 passages by negatives=weak as without" in line
-    assert about_weak(asked([large], passages=(4,), negatives=("weak",))) == []
+    [line] = about_weak(asked([small, large], passages=(3, 4), negatives=("hard", "weak")))
+    assert "1 of 2 questions are shown the same 4 passages by negatives=weak as by negatives=hard" in line
+    assert about_weak(asked([large], passages=(4,), negatives=("hard", "weak"))) == []
 
 
 def test_what_questions_can_show_is_less_where_they_are_about_the_same_documents() -> None:

@@ -13,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_reader import Page
 from report_cases import COUNTS, QUESTIONS, pools, predictions, question_id, scored
+from scored_cases import cases_of, sampling, sweep
 
 from data_builders.errors import RagFtError
 from data_builders.files import write_json
 from rag_ft.evaluation.metrics.abstention import abstention
-from rag_ft.report.examples import choose_examples
+from rag_ft.evaluation.scores import score_cases
+from rag_ft.report.examples import choose_examples, is_correct
 from rag_ft.report.figures import alt_text, save_figure
 from rag_ft.report.findings import groups_of, headline, read_scores
 from rag_ft.report.markdown import code_block, escape
 from rag_ft.report.page import report_html, split_quotes, write_report
-from rag_ft.report.tables import abstention_table
+from rag_ft.report.tables import abstention_table, estimate
 
 FACTS = {"recipe": "example", "data": {"contexts": 1200}, "trained": True, "command": "rag-ft run example.yaml"}
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> "quoted" | `tick` [a](http://evil.example) {{ 7*7 }}'
@@ -164,6 +166,36 @@ def test_headline_is_neutral_when_the_interval_includes_zero() -> None:
     assert "0 points, not distinguishable from no difference" in lead
     # One question of 40: the interval of the paired difference touches zero.
     assert "not distinguishable" in headline(scored({"base": (30, 20, 20), "tuned": (30, 20, 21)})).lead
+
+
+def test_headline_is_neutral_where_few_questions_leave_an_interval_without_width() -> None:
+    """Five of five won: every resample says +100 points, the exact test p = 0.06."""
+    few, more = (
+        score_cases(
+            cases_of([*sweep("base", {5: "0" * count}), *sweep("tuned", {5: "1" * count})]),
+            sampling(),
+            run_name="few",
+            partial=False,
+        )[0]
+        for count in (5, 6)
+    )
+    assert "+100 points, not distinguishable from no difference" in headline(few).lead
+    assert "not distinguishable" not in headline(more).lead
+
+
+def test_a_metric_of_some_answers_says_of_how_many(scores: dict[str, Any]) -> None:
+    cell = {**cell_of(scores, system="tuned", passages=5, gold="kept", group="all")}
+    assert "n =" not in estimate(scores, cell, "accuracy").note
+    cell["false_answer"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 1}
+    assert estimate(scores, cell, "false_answer").note.endswith("n = 1")
+
+
+def test_declining_where_there_is_no_answer_is_right_in_examples_too() -> None:
+    row = predictions()[0]
+    declined = replace(row, answers=(), abstained=True, answer=None, failure=None)
+    assert is_correct(declined)
+    assert not is_correct(replace(declined, abstained=False, answer="Rome"))
+    assert not is_correct(replace(declined, failure="broke"))
 
 
 def test_headline_states_a_loss_in_the_same_words() -> None:

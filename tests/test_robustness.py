@@ -6,6 +6,7 @@ from math import log
 import pytest
 
 from data_builders.servers.settings import EndpointSettings
+from rag_ft.evaluation.notices import about_falls
 from rag_ft.evaluation.robustness import MEASURES
 from rag_ft.evaluation.scores import score_cases
 from rag_ft.evaluation.settings import SystemSettings
@@ -78,11 +79,13 @@ def test_nobody_right_with_gold_alone_leaves_no_distraction_rate():
     assert summary(reference("base", "gold_only", "00") + sweep("base", {1: "11", 9: "11"}))["distraction_rate"] is None
 
 
-def test_net_harm_is_right_without_passages_and_wrong_with_the_most():
-    # Closed book right: q0, q1; wrong at 9: q1, q2 -> q1 alone of four.
+def test_harm_is_what_passages_cost_and_how_often_they_cost_an_answer():
+    # Closed book right: q0, q1; at 9 passages right: q0, q3. q1 is lost, q3 won: one of four each.
     rows = reference("base", "closed_book", "1100") + sweep("base", {1: "0000", 9: "1001"})
-    assert summary(rows)["net_harm"]["mean"] == 0.25
+    assert (summary(rows)["net_harm"]["mean"], summary(rows)["harm_rate"]["mean"]) == (0, 0.25)
     assert summary(rows)["net_harm"]["n"] == 4
+    helped = reference("base", "closed_book", "1000") + sweep("base", {9: "0111"})
+    assert (summary(helped)["net_harm"]["mean"], summary(helped)["harm_rate"]["mean"]) == (-0.5, 0.25)
 
 
 def test_references_of_the_same_weights_serve_every_strategy():
@@ -92,6 +95,28 @@ def test_references_of_the_same_weights_serve_every_strategy():
     assert summary(rows, "reordered", systems=systems)["net_harm"]["mean"] == 0.5
     other = [SystemSettings(name="base"), SystemSettings(name="reordered", weights="tuned")]
     assert summary(rows, "reordered", systems=other)["net_harm"] is None
+
+
+def test_a_fall_begins_where_questions_can_be_answered():
+    """Two hops: nothing can be answered from one passage, so the fall is that from two on."""
+    rows = [replace(row, answerable=row.passages > 1) for row in sweep("base", {1: "0001", 2: "1110", 4: "1000"})]
+    found = score(rows)
+    row = find(found["robustness"], group="all", system="base")
+    assert row["drop_from_peak"]["mean"] == 0.5
+    assert row["retention"]["mean"] == pytest.approx(1 / 3, abs=1e-6)
+    drop = find(found["drops"], group="all", system="base")
+    assert (drop["smallest_passages"], drop["accuracy"]["mean"]) == (2, 0.5)
+    assert about_falls(found) == [
+        "evaluate: drop, retention and area count from 2 passages on, since no question has all its gold passages at "
+        "fewer"
+    ]
+    assert about_falls(score(sweep("base", {1: "11", 2: "10"}))) == []
+
+
+def test_a_middle_lies_between_the_ends():
+    places = {"0.25": "1111", "0.5": "0000", "0.75": "1111"}
+    assert summary(positions(places))["position_middle_drop"] is None
+    assert summary(positions({"0": "1111", **places, "1": "1111"}))["position_middle_drop"]["mean"] > 0
 
 
 def positions(right, count=5, system="base"):
@@ -189,7 +214,7 @@ def test_intervals_hold_their_estimates(interval):
     row = summary(rows, interval=interval)
     for name in ("auc", "drop_from_peak", "retention", "distraction_rate"):
         assert row[name]["low"] < row[name]["mean"] < row[name]["high"], name
-    assert row["net_harm"]["mean"] == 0
+    assert row["harm_rate"]["mean"] == 0
 
 
 # Confidence curves

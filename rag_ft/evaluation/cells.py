@@ -82,16 +82,20 @@ def _values(answers: Sequence[Scored], name: str) -> list[float]:
     return column(answers, lambda answer: answer.values[name])
 
 
-def comparable(points: Points, ids: Sequence[str]) -> list[str]:
-    """Return the questions that say how accuracy falls with the count.
+def fall_from(points: Points, ids: Sequence[str]) -> tuple[int, list[str]]:
+    """Return the count from which on accuracy is said to fall, and the questions that say so.
 
-    With gold kept those are the ones that can be answered at every count, if there are any: a question of two hops
-    cannot at one passage, and would make the fall from there look small.
+    With gold kept those are the ones that can be answered at every count from there on: a question of two hops cannot
+    at one passage, and would make the fall from there look small. The count is the smallest that leaves a question;
+    where no question names its evidence, all say it, from the first count on.
     """
-    if any(point.gold != "kept" for point in points):
-        return list(ids)
-    always = [id_ for id_ in ids if all(by_id[id_].case.prediction.answerable for by_id in points.values())]
-    return always or list(ids)
+    counts = sorted({point.passages for point in points})
+    for least in counts if all(point.gold == "kept" for point in points) else ():
+        later = [by_id for point, by_id in points.items() if point.passages >= least]
+        always = [id_ for id_ in ids if all(by_id[id_].case.prediction.answerable for by_id in later)]
+        if always:
+            return least, always
+    return counts[0], list(ids)
 
 
 def cells(mode: Mode) -> list[dict[str, Any]]:
@@ -103,7 +107,9 @@ def _cell(mode: Mode, point: Point) -> dict[str, Any]:
     answers = mode.rows[point]
     rows = [answer.case.prediction for answer in answers]
     asked = [answer for answer in answers if answer.case.prediction.failure is None]
-    table = abstention((answer.case.prediction.answerable, answer.abstained) for answer in asked)
+    # a prompt without passages does not offer to decline
+    declinable = asked if point.gold != "closed_book" else []
+    table = abstention((answer.case.prediction.answerable, answer.abstained) for answer in declinable)
     return {
         "system": point.system,
         **mode.place(),
@@ -158,6 +164,7 @@ def _drop(mode: Mode, system: str, baseline: str) -> dict[str, Any]:
         "system": system,
         **mode.place(),
         "n": mode.resampled.n,
+        "smallest_passages": points[0].passages,
         "best_passages": points[drop.best].passages,
         "largest_passages": points[-1].passages,
         HEADLINE: plain(drop.interval),

@@ -262,6 +262,10 @@ def _notes(runs: Sequence[Run], shared: Sequence[str]) -> list[str]:
     ]
     if len(runs) > 1 and any(not set(shared) <= run.texts.keys() for run in runs):
         notes.append("The questions were told apart by their ids alone, since the data of a run are not there.")
+    if any(len(run.questions()) > len(shared) for run in runs):
+        notes.append(
+            "Robustness, curves, thresholds and routing are left out: each run measured them on its own questions."
+        )
     if len({run.scores.get("prompt_hash") for run in runs}) > 1:
         notes.append("The runs were made with different prompts.")
     return notes
@@ -357,7 +361,9 @@ def _cell(field: _Field, system: str) -> dict[str, Any]:
         "n": len(rows),
         "answerable": sum(row["answerable"] for row in rows),
         **{name: plain(field.resampled.mean(field.column(system, name))) for name in field.metrics},
-        "abstention": asdict(abstention((row["answerable"], row["abstained"]) for row in sound)),
+        "abstention": asdict(
+            abstention((row["answerable"], row["abstained"]) for row in sound if row["gold"] != "closed_book")
+        ),
         "failures": len(rows) - len(sound),
         **{name: mean(row[name] for row in rows) for name in ("prompt_tokens", "output_tokens", "seconds")},
         "calls": mean(row.get("calls", 1) for row in rows),

@@ -28,8 +28,8 @@ class Condition:
         order: `retrieved` as the system's strategy arranges them, `reordered` best at both ends, `shuffled`.
         draw: which of several shuffles; 0 elsewhere.
         noise: share of the passages that hold no answer; None leaves it as it comes.
-        negatives: what fills a context up: the best ranked (`hard`), the worst ranked of the pool (`weak`), or
-            passages of other questions (`random`).
+        negatives: what fills a context up: what is ranked next (`ranked`), or passages without an answer: the best
+            ranked (`hard`), the worst ranked of the pool (`weak`), or those of other questions (`random`).
         retriever: whose ranking; empty is the pool's own.
     """
 
@@ -39,7 +39,7 @@ class Condition:
     order: Literal["retrieved", "reordered", "shuffled"] = "retrieved"
     draw: int = 0
     noise: float | None = None
-    negatives: Literal["hard", "weak", "random"] = "hard"
+    negatives: Literal["ranked", "hard", "weak", "random"] = "ranked"
     retriever: str = ""
 
     @property
@@ -81,5 +81,11 @@ def _crossed(sweep: SweepSettings) -> Iterator[Condition]:
         sweep.order,
         sweep.passages,
     ):
+        same = negatives == "hard" and answers_only_gold(gold, position, noise)
         for draw in range(sweep.draws if order == "shuffled" else 1):
-            yield Condition(gold, count, position, order, draw, noise, negatives, retriever)
+            yield Condition(gold, count, position, order, draw, noise, "ranked" if same else negatives, retriever)
+
+
+def answers_only_gold(gold: str, position: float | None, noise: float | None) -> bool:
+    """Tell whether what fills a context up holds no answer under a condition, even where it is ranked as it comes."""
+    return gold in ("absent", "counterfactual") or noise is not None or (gold == "kept" and position is not None)

@@ -14,7 +14,7 @@ from data_builders.contexts import reordered
 from data_builders.files import seeded
 from data_builders.records import Pool, PoolPassage
 from data_builders.text import AnswerMatcher, joined
-from rag_ft.evaluation.conditions import Condition, GoldMode
+from rag_ft.evaluation.conditions import Condition, GoldMode, answers_only_gold
 from rag_ft.evaluation.counterfactual import NO_PLANT, Plants, altered
 
 Passages = list[PoolPassage]
@@ -123,8 +123,8 @@ def _merged(pool: Pool, positives: Passages, fillers: Passages, count: int) -> P
 
 def _chosen(pool: Pool, condition: Condition, around: Surroundings) -> Passages:
     """Return the passages of a condition, positives at their ranks."""
-    count, plain = condition.passages, condition.noise is None and condition.negatives == "hard"
-    if plain and condition.gold in ("kept", "retrieved"):
+    count, clean = condition.passages, answers_only_gold(condition.gold, condition.position, condition.noise)
+    if condition.negatives == "ranked" and not clean:
         return sweep_context(pool, count, condition.gold)
     fill = _Fill(pool, _positives(pool, condition), _negatives(pool, condition, around))
     if condition.noise is None:
@@ -152,7 +152,7 @@ def _negatives(pool: Pool, condition: Condition, around: Surroundings) -> Passag
     if condition.negatives == "random":
         return random_passages(pool, condition.passages, around)
     own = [passage for passage in _ranked(pool) if not bears_answer(passage)]
-    return own if condition.negatives == "hard" else own[::-1]
+    return own[::-1] if condition.negatives == "weak" else own
 
 
 def random_passages(pool: Pool, count: int, around: Surroundings) -> Passages:

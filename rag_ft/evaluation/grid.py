@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -40,14 +40,19 @@ class Point:
 
     @property
     def answerable(self) -> bool:
-        """Whether every gold passage of the question is shown, as it is: one that was altered answers nothing."""
-        shown = {passage.id for passage in self.shown}
-        gold = [passage.id for passage in self.pool.passages if passage.is_gold]
-        return bool(gold) and shown.issuperset(gold)
+        """Whether the evidence is shown, as it is: a passage that was altered answers nothing."""
+        return evident(self.pool, {passage.id for passage in self.shown})
 
     def texts(self) -> list[Passage]:
         """The passages as the renderer takes them."""
         return [Passage(passage.id, passage.title, passage.text) for passage in self.shown]
+
+
+def evident(pool: Pool, shown: Collection[str]) -> bool:
+    """Tell whether every gold passage is among those shown, or, where one is enough, an alternative to it."""
+    gold = {passage.id for passage in pool.passages if passage.is_gold}
+    others = {passage.id for passage in pool.passages if passage.is_alternative} if len(gold) == 1 else set[str]()
+    return bool(gold) and (gold.issubset(shown) or not others.isdisjoint(shown))
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ def grouped_by_hops(pools: Sequence[Pool]) -> list[Pool]:
 
 
 def recall_rows(pools: Sequence[Pool], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the share of questions whose gold passages are all in the top k, by group and for all.
+    """Return the share of questions whose evidence (see `evident`) is in the top k, by group and for all.
 
     Questions that name no gold passage are left out, as in the quality report of the pools.
     """
@@ -170,6 +175,4 @@ def recall_rows(pools: Sequence[Pool], counts: Sequence[int]) -> list[dict[str, 
 
 
 def _recalled(pool: Pool, count: int) -> bool:
-    top = {passage.id for passage in sweep_context(pool, count, "retrieved")}
-    gold = {passage.id for passage in pool.passages if passage.is_gold}
-    return gold <= top
+    return evident(pool, {passage.id for passage in sweep_context(pool, count, "retrieved")})

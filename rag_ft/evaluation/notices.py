@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.conditions import REFERENCES, axes_of, conditions
@@ -66,16 +67,16 @@ def about_noise(wanted: Iterable[Iterable[Point]]) -> list[str]:
 def about_weak(wanted: Iterable[Iterable[Point]]) -> list[str]:
     """Say where the worst ranked passages are the best ranked ones too, since a pool holds no others."""
     points = [point for group in wanted for point in group]
-    hard = {point.key: _set_of(point) for point in points if not point.variant}
+    hard = {point.key[:-1]: _set_of(point) for point in points if point.variant == "negatives=hard"}
     weak = [point for point in points if point.variant == "negatives=weak"]
-    same = [point for point in weak if hard.get((*point.key[:-1], "")) == _set_of(point)]
+    same = [point for point in weak if hard.get(point.key[:-1]) == _set_of(point)]
     if not same:
         return []
     counts = ", ".join(map(str, sorted({point.passages for point in same})))
     return [
         f"evaluate: {_questions(same)} of {_questions(weak)} questions are shown the same {counts} passages by "
-        "negatives=weak as without, in another order, since their pools hold no others: raise data.depth or lower "
-        "the count"
+        "negatives=weak as by negatives=hard, in another order, since their pools hold no others: raise data.depth or "
+        "lower the count"
     ]
 
 
@@ -105,6 +106,29 @@ def about_failures(cases: Sequence[Case]) -> list[str]:
         f"evaluate {system}: {len(reasons)} answers failed and count as wrong, for example: {reasons[0]}. "
         "`rag-ft evaluate RECIPE --again` asks them anew"
         for system, reasons in failed.items()
+    ]
+
+
+def about_falls(scores: Mapping[str, Any]) -> list[str]:
+    """Say from which count on accuracy is said to fall, where that is not the smallest asked at."""
+    kept = [row for row in scores["drops"] if (row["gold"], row["group"], row["variant"]) == ("kept", "all", "")]
+    asked = {row["passages"] for row in scores["cells"] if (row["gold"], row["variant"]) == ("kept", "")}
+    later = {row["smallest_passages"] for row in kept if row["smallest_passages"] > min(asked)}
+    return [
+        f"evaluate: drop, retention and area count from {least} passages on, since no question has all its gold "
+        "passages at fewer"
+        for least in later
+    ]
+
+
+def about_unjudged(cases: Sequence[Case]) -> list[str]:
+    """Count the answers of which the judge said nothing that can be read."""
+    silent = sum(case.measured["judged"] is None for case in cases)
+    if not silent:
+        return []
+    return [
+        f"evaluate: the judge gave no verdict on {silent} answers, which are left out of `judged`. The same command "
+        "asks about them again"
     ]
 
 

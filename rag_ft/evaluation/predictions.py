@@ -23,7 +23,7 @@ class Prediction:
         gold: what the context was: a sweep mode (`kept`, `retrieved`) or a single reference point.
         passages: how many passages the sweep point shows.
         shown: ids of the passages in the order shown.
-        answerable: all gold passages are shown.
+        answerable: the evidence is shown: all gold passages, or an alternative where one is enough.
         answers: accepted answers.
         output: the raw text the model wrote.
         answer: the short answer parsed out of it; None where the model abstained or nothing could be parsed.

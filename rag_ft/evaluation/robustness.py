@@ -15,7 +15,7 @@ import numpy as np
 
 from data_builders.text import answer_tokens
 from rag_ft.evaluation.answers import Point, Scored
-from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, comparable, plain
+from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, fall_from, plain
 from rag_ft.evaluation.conditions import axes_of
 from rag_ft.evaluation.settings import SystemSettings
 from rag_ft.evaluation.statistics import Interval, ResampledMeans
@@ -119,6 +119,11 @@ def position_middle_drop(resampled: ResampledMeans, columns: list[int], points: 
     return resampled.statistic(columns, lambda means: means[:, [0, -1]].mean(1) - means[:, between].mean(1))
 
 
+def net_harm(resampled: ResampledMeans, columns: list[int], points: Sequence[Point]) -> Interval:
+    """Accuracy without passages minus that at the largest count: what passages cost (RetRobust, arXiv 2310.01558)."""
+    return resampled.difference(columns[0], columns[-1])
+
+
 def noise_drop(resampled: ResampledMeans, columns: list[int], points: Sequence[Point]) -> Interval:
     """Accuracy at the lowest share of noise minus that at the highest (after RGB, arXiv 2309.01431)."""
     return resampled.difference(columns[0], columns[-1])
@@ -143,7 +148,7 @@ def distracted(answers: Answers) -> list[list[float]]:
 
 
 def harmed(answers: Answers) -> list[list[float]]:
-    """Right without passages, wrong with them: a share of all questions (harm as in RetRobust, arXiv 2310.01558)."""
+    """Right without passages, wrong with them: a share of all questions (ours)."""
     return [[float(one.accuracy > 0 and not two.accuracy) for one, two in zip(*answers, strict=True)]]
 
 
@@ -177,7 +182,7 @@ class Measure:
         points: the cells it looks at, of a system in a gold mode; none where it does not apply.
         interval: how it is made of the resampled columns.
         columns: how those are made of the answers.
-        fall: over the questions that can be answered at every count, where gold is kept.
+        fall: over the questions that can be answered at every count, where gold is kept (see fall_from).
     """
 
     points: Callable[[Field, str, str], list[Point]]
@@ -210,7 +215,8 @@ def _positions(field: Field, system: str, gold: str) -> list[Point]:
 
 def _ends_and_middle(field: Field, system: str, gold: str) -> list[Point]:
     points = _positions(field, system, gold)
-    return points if len(points) > 2 else []
+    places = [float(axes_of(point.variant)["position"]) for point in points]
+    return points if len(points) > 2 and (places[0], places[-1]) == (0, 1) else []
 
 
 def _noises(field: Field, system: str, gold: str) -> list[Point]:
@@ -227,7 +233,8 @@ MEASURES: dict[str, Measure] = {
     "distraction_rate": Measure(_gold_only_and_largest, mean_of_column, distracted),
     "position_spread": Measure(_positions, position_spread),
     "position_middle_drop": Measure(_ends_and_middle, position_middle_drop),
-    "net_harm": Measure(_closed_book_and_largest, mean_of_column, harmed),
+    "net_harm": Measure(_closed_book_and_largest, net_harm),
+    "harm_rate": Measure(_closed_book_and_largest, mean_of_column, harmed),
     "consistency": Measure(Field.shuffles, mean_of_column, agreement),
     "noise_drop": Measure(_noises, noise_drop),
 }
@@ -257,8 +264,11 @@ def _measured(
     points = {system: found for system in systems if (found := measure.points(field, system, gold))}
     looked_at = {point: field.points[point] for found in points.values() for point in found}
     ids = sorted(group.intersection(*looked_at.values())) if looked_at else []
-    ids = comparable(looked_at, ids) if measure.fall else ids
-    if not ids:
+    if measure.fall and ids:
+        least, ids = fall_from(looked_at, ids)
+        later = {system: [point for point in found if point.passages >= least] for system, found in points.items()}
+        points = {system: found for system, found in later.items() if len(found) > 1}
+    if not ids or not points:
         return {}
     columns = {
         system: measure.columns([[field.points[point][id_] for id_ in ids] for point in found])

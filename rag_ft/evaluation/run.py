@@ -9,7 +9,7 @@ from typing import Any
 
 from data_builders.build import require_pools
 from data_builders.errors import RagFtError
-from data_builders.files import file_hash, write_json
+from data_builders.files import content_hash, file_hash, write_json
 from data_builders.paths import data_paths
 from data_builders.records import Pool
 from data_builders.tables import read_pools, read_questions
@@ -29,11 +29,13 @@ from rag_ft.evaluation.grid import (
 from rag_ft.evaluation.notices import (
     about_documents,
     about_failures,
+    about_falls,
     about_noise,
     about_omitted,
     about_orders,
     about_power,
     about_short,
+    about_unjudged,
     about_weak,
 )
 from rag_ft.evaluation.predictions import Prediction
@@ -112,6 +114,8 @@ def evaluate(
         report(line)
     cases = _asked_of_models(setup, cases)
     scores, rows = _scored(setup, cases, limited=limit is not None)
+    for line in about_falls(scores):
+        report(line)
     write_answers(run.evaluation / "answers.jsonl", rows)
     write_json(run.evaluation / "examples.json", _examples(setup, [case.prediction for case in cases]))
     write_json(run.evaluation / "scores.json", scores)  # last: whoever finds it finds the others
@@ -197,6 +201,8 @@ def _asked_of_models(setup: _Setup, cases: list[Case]) -> list[Case]:
         questions = {pool.id: pool.question for pool in setup.pools}
         ask = partial(ask_all, server, max_tokens=_LONGEST_VERDICT)
         cases = with_verdicts(cases, questions, ask, server.model, setup.run.evaluation / "verdicts.jsonl")
+        for line in about_unjudged(cases):
+            setup.report(line)
     return cases
 
 
@@ -219,8 +225,18 @@ def _scored(setup: _Setup, cases: Sequence[Case], *, limited: bool) -> tuple[dic
         recall=recall_rows(setup.pools, settings.passages),
         systems=settings.systems,
     )
-    contract = contract_of(setup.sources[0].encoder, recipe.model.chat_template_kwargs)
-    return {**scores, "suite": settings.suite, "engine": settings.engine, "prompt_hash": contract.prompt_hash}, rows
+    return {**scores, "suite": settings.suite, "engine": settings.engine, "prompt_hash": _prompts(setup)}, rows
+
+
+def _prompts(setup: _Setup) -> str:
+    """Return the hash of the prompts of all systems, of one if they are the same."""
+    styles = [system.style or setup.recipe.model.prompt.style for system in setup.settings.systems]
+    kwargs = setup.recipe.model.chat_template_kwargs
+    found = {
+        contract_of(source.styled(style), kwargs).prompt_hash
+        for source, style in zip(setup.sources, styles, strict=True)
+    }
+    return found.pop() if len(found) == 1 else content_hash(sorted(found))
 
 
 def _sampling(setup: _Setup) -> Sampling:

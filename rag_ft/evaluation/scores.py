@@ -18,11 +18,12 @@ passages. Shares go from 0 to 1. The keys of scores.json:
 - differences: rows of system, baseline, PLACE, accuracy (an ESTIMATE of system minus baseline), wins, losses, ties
   (counts of questions), p (exact McNemar; flips of documents where these are drawn), p_holm (corrected over all rows
   of group "all"; null elsewhere).
-- drops: rows of system, PLACE, n, best_passages, largest_passages, accuracy (an ESTIMATE), minus_baseline
+- drops: rows of system, PLACE, n, smallest_passages (from which on the questions that are looked at can be answered),
+  best_passages, largest_passages, accuracy (an ESTIMATE), minus_baseline
   (an ESTIMATE or null). Gold modes kept and retrieved only, as in retention and robustness.
 - retention: rows of system, PLACE, n, ratio (null where accuracy at the smallest count is 0).
 - robustness: rows of system, group, gold, and an ESTIMATE for each of robustness.MEASURES: auc, drop_from_peak,
-  retention, distraction_rate, position_spread, position_middle_drop, net_harm, consistency, noise_drop.
+  retention, distraction_rate, position_spread, position_middle_drop, net_harm, harm_rate, consistency, noise_drop.
 - curves: rows of system, gold, passages, group ("all"), variant (""), points ([[coverage, accuracy], ...], coverage
   ascending), aurc; none for a cell whose engine told no confidence.
 - thresholds: rows of system, passages, group ("all"), confidence, over_refusal, hallucination_rate: what declining
@@ -41,7 +42,7 @@ from typing import Any
 from data_builders.errors import RagFtError
 from rag_ft.evaluation.answers import HEADLINE, Point, Scored, answer_row, point_of, prices_of, scored
 from rag_ft.evaluation.cases import Case
-from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, cells, comparable, differences, falls, mode_of
+from rag_ft.evaluation.cells import SWEEP_MODES, Points, Sampling, cells, differences, fall_from, falls, mode_of
 from rag_ft.evaluation.robustness import Field, kin_of, robustness_rows
 from rag_ft.evaluation.routing import routing_rows, showing_all
 from rag_ft.evaluation.selective import curves, thresholds
@@ -194,7 +195,9 @@ def _add_mode(
     tables["cells"].extend(cells(mode))
     tables["differences"].extend(differences(mode, baseline))
     if mode.gold in SWEEP_MODES and len({point.passages for point in points}) > 1:
-        same = comparable(points, ids)
-        drops, retention = falls(mode if same == list(ids) else mode_of(points, group, same, sampling), baseline)
+        least, same = fall_from(points, ids)
+        later = {point: by_id for point, by_id in points.items() if point.passages >= least}
+        whole = same == list(ids) and len(later) == len(points)
+        drops, retention = falls(mode if whole else mode_of(later, group, same, sampling), baseline)
         tables["drops"].extend(drops)
         tables["retention"].extend(retention)

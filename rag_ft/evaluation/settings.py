@@ -60,8 +60,10 @@ class SweepSettings(Settings):
     """Shuffles of a context, whose answers are compared with one another."""
     noise: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     """Share of the passages that hold no answer (RGB, arXiv 2309.01431); empty leaves it as it comes."""
-    negatives: Annotated[tuple[Literal["hard", "weak", "random"], ...], Field(min_length=1)] = ("hard",)
-    """What fills a context up: the best ranked, the worst ranked of the pool, or passages of other questions."""
+    negatives: Annotated[tuple[Literal["ranked", "hard", "weak", "random"], ...], Field(min_length=1)] = ("ranked",)
+    """What fills a context up: what is ranked next, whatever it holds; or passages that hold no answer: the best
+    ranked, the worst ranked of the pool, or those of other questions. Where gold is given a position, or noise is
+    shown, `ranked` holds no answer either."""
     retriever: tuple[str, ...] = ()
     """Names of data.retrievers whose own rankings are shown; empty takes data.ranking."""
 

@@ -280,9 +280,12 @@ def sign_flip(gains: ArrayLike, clusters: Sequence[str], bootstrap: Bootstrap) -
         bootstrap: its resamples and seed.
     """
     sums = _by_unit(np.asarray(gains, dtype=np.float64)[:, None], clusters)[:, 0]
-    signs = np.random.Generator(np.random.PCG64(bootstrap.seed)).choice([-1.0, 1.0], (bootstrap.resamples, len(sums)))
-    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-    return float((1 + as_far.sum()) / (1 + bootstrap.resamples))
+    rng, as_far = np.random.Generator(np.random.PCG64(bootstrap.seed)), 0
+    chunk = max(1, _CHUNK // len(sums))
+    for first in range(0, bootstrap.resamples, chunk):
+        flips = rng.integers(0, 2, (min(chunk, bootstrap.resamples - first), len(sums)), dtype=np.int8)
+        as_far += int((np.abs((2 * flips - 1) @ sums) >= abs(sums.sum()) - 1e-9).sum())
+    return (1 + as_far) / (1 + bootstrap.resamples)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -44,7 +44,7 @@ def _robust(settings: EvaluationSettings) -> EvaluationSettings:
         SweepSettings(passages=(10,), position=_POSITIONS),
         SweepSettings(passages=(10,), order=("shuffled",)),
         SweepSettings(passages=(5,), noise=_NOISE),
-        SweepSettings(passages=(10,), negatives=("weak", "random")),
+        SweepSettings(passages=(10,), negatives=("hard", "weak", "random")),
         SweepSettings(passages=(5,), gold=("counterfactual",)),
     )
     return _with(settings, (1, 2, 5, 10, 20), ("kept", "retrieved"), sweeps, by_retriever=(5, 10))
@@ -58,7 +58,7 @@ def _full(settings: EvaluationSettings) -> EvaluationSettings:
         SweepSettings(passages=(5, 10, 20), order=("reordered",), gold=("kept", "retrieved")),
         SweepSettings(passages=(5, 10, 20), order=("shuffled",), draws=5),
         SweepSettings(passages=(5, 10, 20), noise=(*_NOISE, 1.0)),
-        SweepSettings(passages=(5, 10, 20), negatives=("weak", "random")),
+        SweepSettings(passages=(5, 10, 20), negatives=("hard", "weak", "random")),
         SweepSettings(passages=(10,), negatives=("random",), position=_POSITIONS),
     )
     found = _with(settings, (1, 2, 3, 5, 10, 15, 20), ("kept", "retrieved"), sweeps, by_retriever=(1, 5, 10, 20))

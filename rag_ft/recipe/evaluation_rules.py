@@ -117,7 +117,7 @@ def sweeps_can_be_composed(recipe: Recipe) -> str | None:
 
 
 def _contradiction(sweep: SweepSettings) -> str | None:
-    filled = sweep.noise or set(sweep.negatives) != {"hard"}
+    filled = sweep.noise or set(sweep.negatives) != {"ranked"}
     if "retrieved" in sweep.gold and filled:
         return "shows passages as they were retrieved, and noise or other negatives in their place: set gold: [kept]."
     if "absent" in sweep.gold and sweep.position:

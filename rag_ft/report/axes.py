@@ -9,7 +9,7 @@ from typing import Any
 
 from rag_ft.report.findings import axes_of, percent, systems_of
 
-_AT_REST = {"negatives": "hard", "order": "retrieved", "retriever": ""}  # what a cell says that does not name the axis
+_AT_REST = {"order": "retrieved", "retriever": ""}  # what a cell says that does not name the axis
 _ORDER = {"negatives": ("random", "weak", "hard"), "order": ("retrieved", "reordered", "shuffled")}
 _NUMBERS = ("position", "noise")
 _WORDS = {
@@ -55,18 +55,26 @@ def value_name(axis: str, value: str) -> str:
 def axis_grids(scores: Mapping[str, Any], axis: str) -> list[AxisGrid]:
     """Return a grid for each gold mode and count at which the axis has at least two values.
 
-    Shuffles of one context are averaged; their interval spans those of the single shuffles.
+    Shuffles of one context are averaged, and so are the ends of their intervals: that is never narrower than the
+    interval of the average.
     """
     found: dict[tuple[str, int], dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
     for cell in scores["cells"]:
         moved = axes_of(cell.get("variant", ""))
         moved.pop("draw", None)
-        value = moved.pop(axis, _AT_REST.get(axis))
+        value = moved.pop(axis, _at_rest(axis, cell["gold"]))
         if cell["group"] == "all" and not moved and value is not None and cell.get("accuracy"):
             point = found.setdefault((cell["gold"], cell["passages"]), {})
             point.setdefault((cell["system"], value), []).append(cell)
     grids = [_grid(scores, axis, gold, count, cells) for (gold, count), cells in found.items()]
     return [grid for grid in grids if grid.rows]
+
+
+def _at_rest(axis: str, gold: str) -> str | None:
+    """Return the value of an axis that a cell does not name; None where it has none of those compared."""
+    if axis == "negatives":  # as ranked, a context with gold may hold further answers
+        return "hard" if gold in ("absent", "counterfactual") else None
+    return _AT_REST.get(axis)
 
 
 def _grid(
@@ -98,6 +106,6 @@ def _mean(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, float] | None:
     estimates = [cell["accuracy"] for cell in cells]
     return {
         "mean": fmean(each["mean"] for each in estimates),
-        "low": min(each["low"] for each in estimates),
-        "high": max(each["high"] for each in estimates),
+        "low": fmean(each["low"] for each in estimates),
+        "high": fmean(each["high"] for each in estimates),
     }

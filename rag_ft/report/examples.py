@@ -93,10 +93,12 @@ def choose_examples(
 
 
 def is_correct(row: PredictionLike) -> bool:
-    """Tell whether the parsed answer contains an accepted answer; abstentions and failures do not."""
-    if row.abstained or row.failure is not None or row.answer is None:
+    """Tell whether an answer counts as right in accuracy: it holds an accepted one, or declines where there is none."""
+    if row.failure is not None:
         return False
-    return contains_answer(row.answer, row.answers)
+    if not row.answers:
+        return row.abstained
+    return not row.abstained and row.answer is not None and contains_answer(row.answer, row.answers)
 
 
 def _at_largest_count(predictions: list[PredictionLike]) -> dict[str, Rows]:

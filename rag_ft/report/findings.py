@@ -225,7 +225,12 @@ def _sentence(pair: Comparison, scores: Mapping[str, Any]) -> str:
     share = percent(pair.baseline_cell["accuracy"]["mean"], decimals)
     other = "" if n == pair.cell["n"] else f" of {n}"
     text = f"{text}, {called(pair.baseline)} {share}{NO_BREAK}%{other}"
-    return f"{text}: {_difference(pair.difference['accuracy'], decimals, scores)}." if pair.difference else f"{text}."
+    if pair.difference is None:
+        return f"{text}."
+    chance = (
+        pair.difference.get("p", 0) >= 1 - scores["confidence"]
+    )  # all of three questions won is an interval without width
+    return f"{text}: {_difference(pair.difference['accuracy'], decimals, scores, chance=chance)}."
 
 
 def _answers(system: str, cell: Mapping[str, Any], decimals: int, of: str) -> str:
@@ -241,11 +246,13 @@ def _decimals(pair: Comparison) -> int:
     return 0 if shares[0] - shares[1] == shares[2] else 1
 
 
-def _difference(estimate: Mapping[str, float], decimals: int, scores: Mapping[str, Any]) -> str:
+def _difference(
+    estimate: Mapping[str, float], decimals: int, scores: Mapping[str, Any], *, chance: bool = False
+) -> str:
     number = points(estimate["mean"], decimals)
     size = f"{number} {'point' if number in ('+1', f'{MINUS}1') else 'points'}"
     bounds = f"({level(scores)} interval {interval(estimate, decimals, signed=True)})"
-    unclear = estimate["low"] <= 0 <= estimate["high"]
+    unclear = chance or estimate["low"] <= 0 <= estimate["high"]
     return f"{size}, not distinguishable from no difference {bounds}" if unclear else f"{size} {bounds}"
 
 

@@ -33,7 +33,8 @@ SUMMARY = {
     "position_middle_drop": ("Drop in the middle", points),
     "noise_drop": ("Drop under noise", points),
     "consistency": ("Consistency over shuffles", percent),
-    "net_harm": ("Net harm", percent),
+    "net_harm": ("Net harm", points),
+    "harm_rate": ("Harmed by passages", percent),
 }
 """Name in scores.json to column head and how its number is written."""
 

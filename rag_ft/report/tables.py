@@ -117,9 +117,9 @@ def estimate(scores: Scores, cell: Mapping[str, Any] | None, metric: str) -> Cel
     """Return a metric of a cell in percent with its interval; a dash where it was not measured or applies to nobody."""
     if cell is None or cell.get(metric) is None:
         return EMPTY
-    # A cell that misses questions (a stopped run) says how many it has.
-    fewer = cell["n"] != scores["questions"].get(cell["group"], cell["n"])
-    note = f", n = {cell['n']}" if fewer else ""
+    # A cell that misses questions (a stopped run), or a metric that applies to some answers only, says how many it has.
+    n = cell[metric].get("n", cell["n"])
+    note = f", n = {n}" if n != scores["questions"].get(cell["group"], n) else ""
     return Cell(percent(cell[metric]["mean"]), interval(cell[metric]) + note)
 
 

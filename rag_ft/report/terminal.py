@@ -87,7 +87,8 @@ def _place(row: Mapping[str, Any]) -> tuple[int, int]:
 
 def _about_rest(compared: Mapping[str, Any], further: int) -> list[str]:
     if not compared["differences"]:
-        return ["There is no second system to compare."]
+        alone = len({cell["system"] for cell in compared["cells"]}) < 2
+        return ["There is no second system to compare." if alone else "No two systems were asked at the same point."]
     return [f"{further} comparisons under further conditions: --html FILE or --json FILE"] if further else []
 
 

@@ -80,11 +80,13 @@ REGISTRY: dict[str, MetricInfo] = {
         "a normalised accepted answer is a substring of the normalised answer",
         "Lost in the Middle (arXiv 2307.03172)",
     ),
-    "cover_output": MetricInfo(of_output(cover_accuracy), "accuracy over the whole output", _OURS),
+    "cover_output": MetricInfo(
+        of_output(cover_accuracy), "accuracy over the whole output, also where the answer declines", _OURS
+    ),
     "rouge_l": MetricInfo(
         of_answer(rouge_l),
         "F of the longest common subsequence of tokens, no stemming, best accepted answer",
-        "ROUGE-L (Lin 2004), as rougeL of the package rouge-score",
+        "ROUGE-L (Lin 2004), as rougeL of the package rouge-score; answers in other letters by the tokens of accuracy",
     ),
     "exact_match_korean": MetricInfo(
         where_korean(of_answer(exact_match_korean)),
@@ -101,9 +103,13 @@ REGISTRY: dict[str, MetricInfo] = {
         misled, "the answer is what a counterfactual context planted", "after RGB (arXiv 2309.01431)", False
     ),
     "well_formed": MetricInfo(well_formed, "the output has the parts its style asks for, in order", _OURS),
-    "citation_precision": MetricInfo(citation_precision, "share of cited passages that are gold", _OURS),
+    "citation_precision": MetricInfo(
+        citation_precision, "share of cited passages that are gold or an alternative to it", _OURS
+    ),
     "citation_recall": MetricInfo(citation_recall, "share of gold passages shown that are cited", _OURS),
-    "quote_verbatim": MetricInfo(quote_verbatim, "share of quotes that stand word for word where they cite", _OURS),
+    "quote_verbatim": MetricInfo(
+        quote_verbatim, "share of quotes that stand where they cite word for word, no word cut", _OURS
+    ),
     "relevance_f1": MetricInfo(
         relevance_f1, "f1 of passages judged relevant against gold", "after Self-Reasoning (arXiv 2407.19813)"
     ),

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from data_builders.hangul import is_hangul
+from data_builders.text import is_unspaced
 from rag_ft.evaluation.cases import Case
 from rag_ft.prompting.parse import cited_numbers
 
@@ -29,9 +31,13 @@ def cited_passages(case: Case) -> list[int]:
 
 
 def citation_precision(case: Case) -> float | None:
-    """Return the share of cited passages that are gold; None where nothing is cited or the output abstains."""
+    """Return the share of cited passages that are gold or an alternative to it.
+
+    None where nothing is cited or the output abstains.
+    """
     cited = cited_passages(case) if _cites(case) else []
-    return len(_gold(case).intersection(cited)) / len(cited) if cited else None
+    right = _gold(case) | {number for number, one in enumerate(case.shown, start=1) if one.is_alternative}
+    return len(right.intersection(cited)) / len(cited) if cited else None
 
 
 def citation_recall(case: Case) -> float | None:
@@ -47,26 +53,31 @@ def quote_verbatim(case: Case) -> float | None:
     """Return the share of quotes that stand word for word in the passage they cite; None where nothing is quoted.
 
     White space, Unicode forms (NFKC), typographic quotation marks and dashes do not matter; case, punctuation and
-    what was left out do. An empty quote stands nowhere, and nothing stands in a passage that was not shown.
+    what was left out do, and so does where words end ("180" does not stand in "1801"), but in scripts that write none
+    apart or bind endings to them. An empty quote stands nowhere, and nothing stands in a passage that was not shown.
     """
     quotes = case.parsed.evidence if case.style == "self_reasoning" and case.names_passages else ()
     texts = {number: plain(f"{one.title}\n{one.text}") for number, one in enumerate(case.shown, start=1)}
-    found = [bool(words := plain(one.quote)) and words in texts.get(one.passage, "") for one in quotes]
+    found = [_stands(plain(one.quote), texts.get(one.passage, "")) for one in quotes]
     return sum(found) / len(found) if found else None
 
 
 def relevance_f1(case: Case) -> float | None:
     """Return F1 of the passages judged relevant against the gold passages shown.
 
-    A passage that holds an accepted answer without being gold is left out, since nobody annotated whether it supports
-    the answer; one that is not there is a wrong judgement. Of several judgements of a passage the first counts. Where
-    no gold is shown, judging none relevant is 1, judging nothing at all 0.
+    An alternative to gold is left out, as is a passage that holds an accepted answer without being gold, since nobody
+    annotated whether it supports the answer; one that is not there is a wrong judgement. Of several judgements of a
+    passage the first counts. Where no gold is shown, judging none relevant is 1, judging nothing at all 0.
     """
     if not case.names_passages:
         return None
     judged = {one.passage: one.relevant for one in reversed(case.parsed.relevance)}
     gold = _gold(case)
-    unclear = {number for number, one in enumerate(case.shown, start=1) if one.has_answer and not one.is_gold}
+    unclear = {
+        number
+        for number, one in enumerate(case.shown, start=1)
+        if one.is_alternative or (one.has_answer and not one.is_gold)
+    }
     relevant = {number for number, positive in judged.items() if positive} - unclear
     if not gold and not relevant:
         said_none = bool(judged) or (case.style == "reasoning" and case.parsed.well_formed)
@@ -77,6 +88,22 @@ def relevance_f1(case: Case) -> float | None:
 def plain(text: str) -> str:
     """Return a text with one space for white space, plain quotation marks and dashes, nothing invisible."""
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text.translate(_PLAIN))).strip()
+
+
+def _stands(quote: str, text: str) -> bool:
+    """Tell whether a text holds a quote whose ends cut no word."""
+    start = text.find(quote) if quote else -1
+    while start >= 0:
+        end = start + len(quote)
+        if not (_runs_on(text[max(0, start - 1) : start + 1]) or _runs_on(text[end - 1 : end + 1])):
+            return True
+        start = text.find(quote, start + 1)
+    return False
+
+
+def _runs_on(signs: str) -> bool:
+    """Tell whether two signs are of one word in a script that sets words apart by spaces and nothing else."""
+    return len(signs) == 2 and all(one.isalnum() and not (is_unspaced(one) or is_hangul(one)) for one in signs)
 
 
 def _cites(case: Case) -> bool:
