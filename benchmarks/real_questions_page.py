@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.real_questions_kept import names
+
 ROOT = Path(__file__).parent.parent
 Row = Mapping[str, Any]
 WHAT = {
@@ -55,6 +57,9 @@ def _lines(numbers: Row, machine: Row, command: str) -> Iterator[str]:
         "",
         "The model is the smallest that can be tuned on a laptop: read differences, not heights.",
     )
+    if kept := names(WHAT):
+        yield f"Single answers are kept in `benchmarks/results/real_questions` ({', '.join(kept)}), to be paired with"
+        yield "those of other systems by `rag-ft compare`."
     silent = [name for name in (*numbers["trainings"], *ROUTED) if name not in _systems(numbers)]
     missing = [name for name in OURS if name not in numbers["trainings"]]
     told = {"Trained, and not asked yet": silent, "Not trained on so many tokens yet": missing}
