@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real_questions_kept import names
+from benchmarks import real_questions_kept as kept_answers
 
 ROOT = Path(__file__).parent.parent
 Row = Mapping[str, Any]
@@ -57,7 +57,7 @@ def _lines(numbers: Row, machine: Row, command: str) -> Iterator[str]:
         "",
         "The model is the smallest that can be tuned on a laptop: read differences, not heights.",
     )
-    if kept := names(WHAT):
+    if kept := kept_answers.names(WHAT):
         yield f"Single answers are kept in `benchmarks/results/real_questions` ({', '.join(kept)}), to be paired with"
         yield "those of other systems by `rag-ft compare`."
     silent = [name for name in (*numbers["trainings"], *ROUTED) if name not in _systems(numbers)]
