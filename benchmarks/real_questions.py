@@ -162,8 +162,11 @@ def recipe_of(name: str) -> dict[str, Any]:
     return {"extends": "base.yaml", "name": name, **TRAINED[name], "evaluation": {"systems": systems}}
 
 
-def train(folder: Path, name: str, tokens: int) -> None:
-    """Build and train one system on as many tokens as the others: steps follow from the mean length of its rows."""
+def train(folder: Path, name: str, tokens: int) -> list[str]:
+    """Build and train one system on as many tokens as the others, and return what was changed in its recipe for that.
+
+    Steps follow from the mean length of its rows.
+    """
     recipe = recipe_of(name)
     path = write_recipe(folder, name, recipe)
     pools = folder / "runs" / "base" / "data"
@@ -175,8 +178,10 @@ def train(folder: Path, name: str, tokens: int) -> None:
         write_json(counted, of_a_step(path))
     stages = recipe.get("training", {}).get("stages", [])
     steps = round(tokens / _json(counted)["tokens a step"] / max(1, len(stages)))
-    rag_ft("build", path, f"training.max_steps={steps}")
-    rag_ft("train", path, f"training.max_steps={steps}")
+    changes = [f"training.max_steps={steps}"]
+    rag_ft("build", path, *changes)
+    rag_ft("train", path, *changes)
+    return changes
 
 
 def of_a_step(path: str) -> dict[str, float]:
@@ -218,10 +223,9 @@ def make(name: str, told: argparse.Namespace) -> None:
     if kept_answers.put_back(name, run, about):
         return
     rag_ft("build", str(told.folder / "base.yaml"))
-    if name != "base":
-        train(told.folder, name, told.tokens)
+    changes = [] if name == "base" else train(told.folder, name, told.tokens)
     limit = ["--limit", str(told.limit)] if told.limit else []
-    rag_ft("evaluate", str(told.folder / f"{name}.yaml"), *limit)
+    rag_ft("evaluate", str(told.folder / f"{name}.yaml"), *changes, *limit)
     kept_answers.keep(name, run, {**about, "training": {} if name == "base" else trained(run)})
 
 
