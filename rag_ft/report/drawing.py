@@ -33,12 +33,12 @@ _STANDALONE_FONT = "'DejaVu Sans', Verdana, sans-serif"
 
 def look(number: int) -> dict[str, Any]:
     """Return colour, line style and marker of the series with this number, for matplotlib's `plot`."""
-    # Markers go round at another pace than colours, so that twelve series still differ.
-    marker = _MARKERS[(number + number // len(SERIES_COLOURS)) % len(_MARKERS)]
+    # Markers and lines go round at other paces than colours, so that twelve series still differ.
+    again = number // len(SERIES_COLOURS)
     return {
         "color": SERIES_COLOURS[number % len(SERIES_COLOURS)],
-        "linestyle": _LINES[number % len(_LINES)],
-        "marker": marker,
+        "linestyle": _LINES[(number + 2 * again) % len(_LINES)],
+        "marker": _MARKERS[(number + again) % len(_MARKERS)],
     }
 
 
