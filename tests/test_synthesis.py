@@ -84,7 +84,8 @@ class Work:
     data: Row = field(default_factory=dict)
 
     def write(self) -> Path:
-        (documents := self.folder / "documents").mkdir(exist_ok=True)
+        documents = self.folder / "documents"
+        documents.mkdir(exist_ok=True)
         for number, town in enumerate(TOWNS):
             (documents / f"{town}.md").write_text(f"# {town}\n\n{text_of(number)}\n")
         endpoint = {"base_url": self.url, "model": "teacher", "concurrency": 3, **self.questions.pop("endpoint", {})}
@@ -370,15 +371,13 @@ class TestWhatGoesWrong:
             work, down = Work(tmp_path, server.url), 1
             assert work.build() == work.build() == work.build() == 0
             assert "synthesis: unchanged" in capsys.readouterr().out
-            assert len(server.bodies) == 8 + 2
-            assert len(work.asked()) == 8
+            assert (len(server.bodies), len(work.asked())) == (8 + 2, 8)
 
     def test_a_teacher_that_writes_nothing_usable_is_one_sentence(self, tmp_path, capsys):
         with serving(Server(lambda messages, body: Reply("I cannot help with that."))) as server:
             work = Work(tmp_path, server.url)
             assert work.build() == 2
-        message = capsys.readouterr().err
-        assert "wrote no question that can be kept: questions that could not be read (8)." in message
+        assert "wrote no question that can be kept: questions that could not be read (8)." in capsys.readouterr().err
         assert len(work.rejected) == 8
 
     @pytest.mark.parametrize(
