@@ -48,6 +48,23 @@ def _bm25(numbers: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def _prefix_sharing(numbers: Mapping[str, Any]) -> Iterator[str]:
+    yield "| of one CPU thread | ratio |"
+    yield "|---|---|"
+    rows = {
+        f"a sweep over {numbers['passage counts']} passages, of its largest point": "sweep over its largest point",
+        "the same, of that point by batched `generate`": "sweep over the largest point by generate",
+        "times as fast as `generate` at every count": "sweep: times as fast as generate",
+        "answers a second at the largest point, of batched `generate`": "throughput at the largest point over generate",
+    }
+    yield from (f"| {what} | {numbers[key]} |" for what, key in rows.items())
+    yield ""
+    yield (
+        f"SmolLM2 on {numbers['questions']}, up to {numbers['prompt tokens at the largest']:,} tokens; `generate` at "
+        f"every count was measured on one question. {numbers['identical answers']} answers are the same."
+    )
+
+
 def _building(numbers: Mapping[str, Any]) -> Iterator[str]:
     sizes = [one for one in numbers.values() if isinstance(one, dict)]
     steps = list(sizes[0]["steps"])
@@ -181,6 +198,7 @@ TABLES: dict[tuple[str, str], Callable[[Mapping[str, Any]], Iterator[str]]] = {
     ("docs/data.md", "building"): _building,
     ("docs/data.md", "dense_mining"): _dense_mining,
     ("docs/evaluation.md", "interval_coverage"): _interval_coverage,
+    ("docs/evaluation.md", "prefix_sharing"): _prefix_sharing,
     ("docs/ship.md", "gguf_answers"): _gguf_answers,
     ("docs/training.md", "training_speed"): _training_speed,
     ("docs/training.md", "shared_contexts"): _shared_contexts,

@@ -18,18 +18,21 @@ def passage(rank, title="", text="", kind="gold"):
     return PoolPassage(f"p{rank}", title, text, kind == "gold", kind != "", "bm25", rank, 1 / rank, guard)
 
 
-def case(output="1801", style="answer", shown=(), answers=("1801",), question="q", planted="", failure=None):
-    """Return a case as the evaluation makes it: stored, then read in its style. `shown` holds (title, text, kind)."""
+def case(output="1801", style="answer", shown=(), answers=("1801",), question="q", planted="", failure=None, **other):
+    """Return a case as the evaluation makes it: stored, then read in its style. `shown` holds (title, text, kind).
+
+    `other` holds gold and answerable, where they are not kept and True.
+    """
     parsed = parse_output(output, PromptSettings(style=style))
     passages = tuple(passage(rank, *one) for rank, one in enumerate(shown, 1))
     row = Prediction(
         question_id=question,
         group="",
         system="base",
-        gold="kept",
+        gold=other.get("gold", "kept"),
         passages=len(passages),
         shown=tuple(one.id for one in passages),
-        answerable=True,
+        answerable=other.get("answerable", True),
         answers=tuple(answers),
         output=output,
         answer=parsed.answer,
@@ -50,6 +53,5 @@ def case_of(row):
         row["style"],
         row["shown"],
         row["answers"],
-        planted=row.get("planted", ""),
-        failure=row.get("failure"),
+        **{name: row[name] for name in ("planted", "failure", "gold", "answerable") if name in row},
     )

@@ -20,11 +20,17 @@ from rag_ft.report.findings import axes_of as report_axes
 def pool(ranked: str, gold: str = "", bearing: str = "", missed: str = "", name: str = "q") -> Pool:
     """A pool of one-letter passages: `ranked` best first, `missed` gold behind them, `bearing` ones hold the answer."""
     passages = [
-        PoolPassage(p, "", f"text {p}", p in gold, p in gold + bearing, "bm25", rank, 1 / rank)
+        PoolPassage(
+            p, "", f"text {p}", p in gold, p in gold + bearing, "bm25", rank, 1 / rank, _guard(p, gold, bearing)
+        )
         for rank, p in enumerate(ranked, 1)
     ]
-    passages += [PoolPassage(p, "", f"text {p}", True, True, "gold", 0, 0.0) for p in missed]
+    passages += [PoolPassage(p, "", f"text {p}", True, True, "gold", 0, 0.0, "gold") for p in missed]
     return Pool(name, "Who?", ("Ada Byron",), "test", "", tuple(passages))
+
+
+def _guard(letter: str, gold: str, bearing: str) -> str:
+    return "gold" if letter in gold else "answer" if letter in bearing else ""
 
 
 def shown(found: Pool, condition: Condition, around: Surroundings | None = None) -> str:
@@ -108,7 +114,7 @@ def test_shuffles_depend_on_question_seed_and_draw_only() -> None:
 
 def test_random_passages_are_of_other_questions_and_hold_no_answer() -> None:
     told = PoolPassage("z", "", "It was Ada Byron.", False, False, "bm25", 1, 1.0)
-    others = [pool("uvwxy", name="o1"), replace(pool("", name="o2"), passages=(told,)), ABCDEF]
+    others = [pool("uvwxy", gold="uv", name="o1"), replace(pool("", name="o2"), passages=(told,)), ABCDEF]
     around = Surroundings(others=others)
     contexts = [shown(ABCDEF, Condition("kept", count, negatives="random"), around) for count in (1, 2, 4, 6)]
     assert contexts[0] == "c"
@@ -117,6 +123,18 @@ def test_random_passages_are_of_other_questions_and_hold_no_answer() -> None:
     assert all(set(few) <= set(more) for few, more in pairwise(contexts))
     assert contexts[3].index("c") == 2  # gold stands where its rank puts it
     assert shown(ABCDEF, Condition("kept", 4, negatives="random"), Surroundings(seed=9, others=others)) != contexts[2]
+    composed = compose(ABCDEF, Condition("absent", 5, negatives="random"), around)
+    assert isinstance(composed, Composed)
+    assert {"u", "v"} <= {one.id for one in composed.passages}  # gold of another question is nothing to this one
+    assert not any(one.is_gold or one.is_alternative or one.has_answer for one in composed.passages)
+
+
+def test_a_context_without_any_passage_is_none() -> None:
+    """The prompt would be that without passages, which does not offer to decline."""
+    for condition in (Condition("absent", 3), Condition("absent", 3, negatives="random")):
+        assert (
+            compose(pool("ab", gold="a", bearing="b"), condition) == "no passage without an answer is there to be shown"
+        )
 
 
 def test_a_retriever_alone_ranks_by_its_own_list_and_misses_gold_it_did_not_find() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,9 @@ def test_documents_hold_gold_as_the_pool_has_it_and_the_rest_as_nobody_ranked_it
     [found] = documents_of([asked_of], searched(recipe)).values()
     assert found[0] is asked_of.passages[0]
     assert found[1] == PoolPassage("b2", found[1].title, TEXTS["b2"][0], False, True, "document", 0, 0.0)
+    alternative = replace(pool("b2").passages[0], is_gold=False, guard="gold")
+    both = replace(asked_of, passages=(*asked_of.passages, alternative))
+    assert documents_of([both], searched(recipe))["q"] == (asked_of.passages[0], alternative)
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,21 @@ def test_a_longer_sweep_asks_only_what_is_new(
     assert {cell["passages"] for cell in scores["cells"] if cell["gold"] == "kept"} == {2}
 
 
+def test_stored_answers_are_scored_by_what_counts_as_evidence_now(
+    evaluated: Path, tiny_weights: Path, tmp_path: Path, run_verb: Verb
+) -> None:
+    recipe = copied_run(tmp_path, tiny_weights, evaluated)
+    run = tmp_path / "runs" / "tiny"
+    before = json.loads((run / "evaluation" / "scores.json").read_text())["cells"]
+    for path in stores(run).values():
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        flipped = [{**row, "answerable": not row["answerable"]} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in flipped), encoding="utf-8")
+    code, out, err = run_verb("evaluate", recipe)
+    assert (code, generated(out)) == (0, 0), err
+    assert json.loads((run / "evaluation" / "scores.json").read_text())["cells"] == before
+
+
 def test_a_system_that_keeps_its_name_but_shows_other_passages_is_asked_again(
     evaluated: Path, tiny_weights: Path, tmp_path: Path, run_verb: Verb
 ) -> None:
@@ -295,6 +310,10 @@ def test_a_limit_stamps_the_scores_as_partial(
     assert "PARTIAL" in out.upper()
     scores = tmp_path / "runs" / "tiny" / "evaluation" / "scores.json"
     assert json.loads(scores.read_text())["partial"] is True
+    rows = [json.loads(line) for line in (scores.parent / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows += json.loads((scores.parent / "examples.json").read_text(encoding="utf-8"))
+    assert len(rows) > 8
+    assert all(row["partial"] is True for row in rows)
     code, out, _ = run_verb("evaluate", recipe)
     assert (code, generated(out)) == (0, 24)
     assert json.loads(scores.read_text())["partial"] is False

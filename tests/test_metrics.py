@@ -15,6 +15,7 @@ from rag_ft.evaluation.metrics import (
     ANSWER_METRICS,
     METRICS,
     REGISTRY,
+    Abstention,
     abstention,
     cover_accuracy,
     cover_raw,
@@ -22,8 +23,10 @@ from rag_ft.evaluation.metrics import (
     f1,
     normalize,
 )
+from rag_ft.evaluation.robustness import MEASURES
 
 CASES = Path(__file__).parent / "cases"
+DOCS = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
 ASKED_OF_A_MODEL = {"alce_recall", "alce_precision", "judged"}
 
 
@@ -63,8 +66,18 @@ def test_every_metric_has_cases():
 
 
 def test_every_metric_says_what_it_is_and_where_it_comes_from():
-    assert all(info.what and info.source for info in REGISTRY.values())
-    assert {name for name, info in REGISTRY.items() if not info.more_is_better} == {"false_answer", "misled"}
+    for name, info in REGISTRY.items():
+        assert f"| `{name}` | {info.what} | {info.source} |" in DOCS
+
+
+@pytest.mark.parametrize("name", [*MEASURES, "answerable_share", "token_share", "right_to_answer", "right_to_route"])
+def test_numbers_of_systems_are_defined_in_the_docs(name):
+    assert re.search(rf"^\| [^|]*`{name}`", DOCS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("rate", [name for name in Abstention.__dataclass_fields__ if not name.endswith("answerable")])
+def test_rates_of_abstaining_are_defined_in_the_docs(rate):
+    assert f"| {rate.replace('over_refusal', 'over-refusal').replace('_', ' ').replace('f1', 'F1')} |" in DOCS
 
 
 def test_metrics_that_a_model_was_not_asked_for_do_not_apply():

@@ -46,6 +46,8 @@ def test_pools_that_hold_no_worse_passages_are_counted() -> None:
     [line] = about_weak(asked([small, large], passages=(3, 4), negatives=("hard", "weak")))
     assert "1 of 2 questions are shown the same 4 passages by negatives=weak as by negatives=hard" in line
     assert about_weak(asked([large], passages=(4,), negatives=("hard", "weak"))) == []
+    for gold, negatives in (("absent", ("hard", "weak")), ("kept", ("weak",))):  # no point is called hard there
+        assert len(about_weak(asked([small], passages=(4,), gold=(gold,), negatives=negatives))) == 1
 
 
 def test_what_questions_can_show_is_less_where_they_are_about_the_same_documents() -> None:

@@ -227,6 +227,11 @@ BROKEN = [
         '"b" is "a" under another name',
     ),
     (
+        "evaluation: {systems: [{name: a}, {name: b, style: answer}]}",
+        "evaluation.systems",
+        '"b" is "a" under another name',
+    ),
+    (
         "evaluation: {systems: [{name: a, weights: tuned, endpoint: {base_url: u, model: m}}]}",
         "evaluation.systems",
         '"a" has weights: tuned and an endpoint, which answers with its own',

@@ -107,10 +107,32 @@ def test_a_fall_begins_where_questions_can_be_answered():
     drop = find(found["drops"], group="all", system="base")
     assert (drop["smallest_passages"], drop["accuracy"]["mean"]) == (2, 0.5)
     assert about_falls(found) == [
-        "evaluate: drop, retention and area count from 2 passages on, since no question has all its gold passages at "
-        "fewer"
+        "evaluate: drop, retention and area are over 4 of 4 questions, from 2 passages on: those that have their "
+        "evidence at each of these counts"
     ]
     assert about_falls(score(sweep("base", {1: "11", 2: "10"}))) == []
+
+
+def test_a_few_odd_questions_do_not_say_how_accuracy_falls():
+    """One question of one hop among six: without it nothing can be answered from one passage."""
+    rows = sweep("base", {1: "100000", 2: "111111", 4: "100000"})
+    odd = [replace(row, answerable=row.passages > 1 or row.question_id == "q0") for row in rows]
+    found = score(odd)
+    drop = find(found["drops"], group="all", system="base")
+    assert (drop["smallest_passages"], drop["n"]) == (2, 6)
+    assert find(found["robustness"], group="all")["drop_from_peak"]["n"] == 6
+    half = [replace(row, answerable=row.passages > 1 or row.question_id in ("q0", "q1", "q2")) for row in rows]
+    drop = find(score(half)["drops"], group="all", system="base")
+    assert (drop["smallest_passages"], drop["n"]) == (1, 3)
+    assert "over 3 of 6 questions, from 1 passages on" in about_falls(score(half))[0]
+
+
+def test_a_fall_that_cannot_be_seen_is_told():
+    rows = [replace(row, answerable=row.passages > 1) for row in sweep("base", {1: "00", 2: "10"})]
+    found = score(rows)
+    assert (found["drops"], find(found["robustness"], group="all")["auc"]) == ([], None)
+    [line] = about_falls(found)
+    assert "no drop, retention and area with gold kept: most questions have their evidence at 2 passages only" in line
 
 
 def test_a_middle_lies_between_the_ends():

@@ -100,14 +100,8 @@ def test_cells_hold_the_metrics_worked_out_by_hand():
         prediction("q5", answer="Paris", failure="out of memory"),
     ]
     cell = find(score(rows)["cells"], group="all")
-    assert [cell[key] for key in ("system", "gold", "passages", "n", "answerable", "failures")] == [
-        "base",
-        "kept",
-        1,
-        5,
-        4,
-        1,
-    ]
+    told = [cell[key] for key in ("system", "gold", "passages", "n", "answerable", "failures")]
+    assert told == ["base", "kept", 1, 5, 4, 1]
     means = {name: cell[name]["mean"] for name in ("accuracy", "exact_match", "f1", "cover_raw", "cover_output")}
     # Whole outputs: q1, q2 and q4 name Paris as a word, q3 does not, q5 failed.
     assert means == pytest.approx(
@@ -134,7 +128,8 @@ def test_declining_is_right_for_a_question_annotated_as_unanswerable():
     ]
     cell = find(score(rows)["cells"], group="all")
     assert [cell[name]["mean"] for name in ("accuracy", "exact_match")] == pytest.approx([2 / 3, 2 / 3])
-    assert cell["abstention"]["hallucination_rate"] == 0.5
+    assert cell["abstention"]["hallucination_rate"] == cell["hallucinated"]["mean"] == 0.5
+    assert (cell["hallucinated"]["n"], cell["over_refused"]["n"]) == (2, 1)  # each over the questions it applies to
 
 
 def test_an_answer_that_cannot_be_parsed_is_wrong_but_not_an_abstention():
@@ -396,4 +391,4 @@ def test_terminal_table_shows_accuracy_differences_recall_and_failures():
         (["tuned - base", "+0.0", "+75.0"], ["", "+0.0 to +0.0", "+25.0 to +100.0"]),
     ]:
         assert cells[cells.index(first) + 1] == second
-    assert ["all gold retrieved", "-", "87.5"] in cells
+    assert ["evidence retrieved", "-", "87.5"] in cells

@@ -92,7 +92,7 @@ def test_the_robust_suite_runs_on_a_base_model_and_a_file_of_questions(own_recip
     code, out, err = run_verb("evaluate", own_recipe, "--suite", "robust")
     assert code == 0, err
     assert "nothing was trained, so the base model alone is asked" in out
-    assert "questions show a difference of" in out
+    assert out.index("questions show a difference of") < out.index(" prompts for ")  # before anything is asked
     assert "questions have too few passages with an answer for noise 0, 0.2, 0.4, 0.6:" in out
     evaluation = own_recipe.parent / "runs/own/evaluation"
     scores = json.loads((evaluation / "scores.json").read_text())
@@ -107,6 +107,15 @@ def test_the_robust_suite_runs_on_a_base_model_and_a_file_of_questions(own_recip
     again = run_verb("evaluate", own_recipe, "--suite", "robust")
     assert (again[0], prompts_asked(again[1])) == (0, 0)
     assert json.loads((evaluation / "scores.json").read_text()) == scores
+
+
+def test_the_rgb_suite_tells_questions_of_several_passages_apart(own_recipe: Path, run_verb: Verb) -> None:
+    code, _, err = run_verb("evaluate", own_recipe, "--suite", "rgb", 'evaluation.systems=[{"name": "base"}]')
+    assert code == 0, err
+    scores = json.loads((own_recipe.parent / "runs/own/evaluation/scores.json").read_text())
+    assert scores["questions"] == {"all": 7, "one_gold": 6, "several_gold": 1}
+    cells = {(cell["gold"], cell["variant"]) for cell in scores["cells"]}
+    assert {("absent", ""), ("counterfactual", ""), ("kept", "noise=0.8")} <= cells
 
 
 def test_another_suite_keeps_the_answers_to_equal_prompts(own_recipe: Path, run_verb: Verb) -> None:

@@ -84,13 +84,13 @@ def prices_of(systems: Iterable[SystemSettings]) -> dict[str, Price]:
     return found
 
 
-def answer_row(answer: Scored, document: str | None = None) -> dict[str, Any]:
+def answer_row(answer: Scored, document: str | None = None, *, partial: bool = False) -> dict[str, Any]:
     """Return a row of answers.jsonl.
 
     question_id, group, system, gold, passages, variant, answerable, abstained, failure, confidence, route,
     prompt_tokens, output_tokens, seconds, calls, answer (as parsed; null where there is none), cost (null without
-    prices), document (whose questions are drawn together; null where single questions are), then every metric of
-    METRICS, null where it does not apply.
+    prices), document (whose questions are drawn together; null where single questions are), partial (only a part of the
+    questions was asked), then every metric of METRICS, null where it does not apply.
     """
     row, parsed = answer.case.prediction, answer.case.parsed
     return {
@@ -112,6 +112,7 @@ def answer_row(answer: Scored, document: str | None = None) -> dict[str, Any]:
         "answer": parsed.answer,
         "cost": answer.cost,
         "document": document,
+        "partial": partial,
         **{name: None if value is None else round(value, 6) for name, value in answer.values.items()},
     }
 

@@ -34,3 +34,8 @@ class Case:
     def names_passages(self) -> bool:
         """Whether numbers in the output name passages: a reasoned style over passages that stood in one prompt."""
         return self.style != "answer" and bool(self.shown) and not self.apart
+
+    @property
+    def may_decline(self) -> bool:
+        """Whether declining it says anything: it was asked, and not without passages, where no prompt offers to."""
+        return self.prediction.failure is None and self.prediction.gold != "closed_book"

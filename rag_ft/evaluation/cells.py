@@ -86,16 +86,22 @@ def fall_from(points: Points, ids: Sequence[str]) -> tuple[int, list[str]]:
     """Return the count from which on accuracy is said to fall, and the questions that say so.
 
     With gold kept those are the ones that can be answered at every count from there on: a question of two hops cannot
-    at one passage, and would make the fall from there look small. The count is the smallest that leaves a question;
-    where no question names its evidence, all say it, from the first count on.
+    at one passage, and would make the fall from there look small. The count is the smallest that leaves half of those
+    that can be answered at the largest, so that a few odd questions do not speak for all; where no question names its
+    evidence, all say it, from the first count on.
     """
     counts = sorted({point.passages for point in points})
-    for least in counts if all(point.gold == "kept" for point in points) else ():
-        later = [by_id for point, by_id in points.items() if point.passages >= least]
-        always = [id_ for id_ in ids if all(by_id[id_].case.prediction.answerable for by_id in later)]
-        if always:
-            return least, always
-    return counts[0], list(ids)
+    if any(point.gold != "kept" for point in points):
+        return counts[0], list(ids)
+    later = {least: [by_id for point, by_id in points.items() if point.passages >= least] for least in counts}
+    always = {
+        least: [id_ for id_ in ids if all(by_id[id_].case.prediction.answerable for by_id in there)]
+        for least, there in later.items()
+    }
+    most = len(always[counts[-1]])
+    if not most:
+        return counts[0], list(ids)
+    return next((least, same) for least, same in always.items() if 2 * len(same) >= most)
 
 
 def cells(mode: Mode) -> list[dict[str, Any]]:
@@ -106,10 +112,9 @@ def cells(mode: Mode) -> list[dict[str, Any]]:
 def _cell(mode: Mode, point: Point) -> dict[str, Any]:
     answers = mode.rows[point]
     rows = [answer.case.prediction for answer in answers]
-    asked = [answer for answer in answers if answer.case.prediction.failure is None]
-    # a prompt without passages does not offer to decline
-    declinable = asked if point.gold != "closed_book" else []
-    table = abstention((answer.case.prediction.answerable, answer.abstained) for answer in declinable)
+    table = abstention(
+        (answer.case.prediction.answerable, answer.abstained) for answer in answers if answer.case.may_decline
+    )
     return {
         "system": point.system,
         **mode.place(),
@@ -118,7 +123,7 @@ def _cell(mode: Mode, point: Point) -> dict[str, Any]:
         "answerable": sum(row.answerable for row in rows),
         **{name: plain(mode.resampled.mean(mode.column(point, name))) for name in mode.metrics},
         "abstention": {key: rounded(value) for key, value in asdict(table).items()},
-        "failures": len(answers) - len(asked),
+        "failures": sum(row.failure is not None for row in rows),
         "prompt_tokens": mean(row.prompt_tokens for row in rows),
         "output_tokens": mean(row.output_tokens for row in rows),
         "seconds": mean(row.seconds for row in rows),

@@ -33,7 +33,7 @@ _NO_METRIC = {
     *_FIELDS[:5],
     *_FIELDS[6:],
     *("variant", "confidence", "route", "prompt_tokens", "output_tokens", "seconds", "calls"),
-    *("answer", "cost", "document"),
+    *("answer", "cost", "document", "partial"),
 }
 
 
@@ -268,6 +268,11 @@ def _notes(runs: Sequence[Run], shared: Sequence[str]) -> list[str]:
         )
     if len({run.scores.get("prompt_hash") for run in runs}) > 1:
         notes.append("The runs were made with different prompts.")
+    if len({run.scores.get("version") for run in runs}) > 1:
+        notes.append(
+            "The runs were scored by different versions of rag-ft, which may define numbers differently. Score them "
+            f"anew with `{_AGAIN}`: stored answers are not asked for again."
+        )
     return notes
 
 

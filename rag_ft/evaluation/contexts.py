@@ -79,7 +79,10 @@ def compose(pool: Pool, condition: Condition, around: Surroundings | None = None
         return f"retriever {condition.retriever} found nothing" if condition.retriever else "the pool is empty"
     if condition.gold == "counterfactual":
         return _counterfactual(seen, condition, around)
-    shown = _arranged(_chosen(seen, condition, around), pool.id, condition, around.seed)
+    chosen = _chosen(seen, condition, around)
+    if not chosen:  # without passages the prompt would be another, which does not offer to decline
+        return "no passage without an answer is there to be shown"
+    shown = _arranged(chosen, pool.id, condition, around.seed)
     return shown if isinstance(shown, str) else Composed(tuple(shown))
 
 
@@ -174,9 +177,9 @@ def random_passages(pool: Pool, count: int, around: Surroundings) -> Passages:
         passage = rng.choice(rng.choice(others).passages)
         if passage.id not in taken and not matcher.bears(joined(f"{passage.title}\n{passage.text}")):
             taken.add(passage.id)
-            found.append(
-                replace(passage, is_gold=False, has_answer=False, retriever="random", rank=0, score=lowest, found=())
-            )
+            # what it was to its own question, it is not to this one
+            clean = replace(passage, is_gold=False, has_answer=False, guard="", found=())
+            found.append(replace(clean, retriever="random", rank=0, score=lowest))
     return found
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from data_builders.records import PoolPassage
 from rag_ft.evaluation.cases import Case
 from rag_ft.evaluation.conditions import REFERENCES, axes_of, conditions
-from rag_ft.evaluation.contexts import noise_of
+from rag_ft.evaluation.contexts import bears_answer, noise_of
 from rag_ft.evaluation.grid import Omission, Point, takes
 from rag_ft.evaluation.settings import EvaluationSettings
 from rag_ft.evaluation.statistics import detectable_difference
@@ -67,9 +68,8 @@ def about_noise(wanted: Iterable[Iterable[Point]]) -> list[str]:
 def about_weak(wanted: Iterable[Iterable[Point]]) -> list[str]:
     """Say where the worst ranked passages are the best ranked ones too, since a pool holds no others."""
     points = [point for group in wanted for point in group]
-    hard = {point.key[:-1]: _set_of(point) for point in points if point.variant == "negatives=hard"}
-    weak = [point for point in points if point.variant == "negatives=weak"]
-    same = [point for point in weak if hard.get(point.key[:-1]) == _set_of(point)]
+    weak = [point for point in points if axes_of(point.variant).get("negatives") == "weak"]
+    same = [point for point in weak if _fillers(point.shown) == _fillers(point.pool.passages)]
     if not same:
         return []
     counts = ", ".join(map(str, sorted({point.passages for point in same})))
@@ -88,8 +88,8 @@ def _without_answer(point: Point) -> int:
     return sum(not (passage.is_gold or passage.has_answer) for passage in point.shown)
 
 
-def _set_of(point: Point) -> frozenset[str]:
-    return frozenset(passage.id for passage in point.shown)
+def _fillers(passages: Iterable[PoolPassage]) -> set[str]:
+    return {passage.id for passage in passages if not bears_answer(passage)}
 
 
 def _questions(points: Iterable[Point]) -> int:
@@ -110,14 +110,22 @@ def about_failures(cases: Sequence[Case]) -> list[str]:
 
 
 def about_falls(scores: Mapping[str, Any]) -> list[str]:
-    """Say from which count on accuracy is said to fall, where that is not the smallest asked at."""
-    kept = [row for row in scores["drops"] if (row["gold"], row["group"], row["variant"]) == ("kept", "all", "")]
-    asked = {row["passages"] for row in scores["cells"] if (row["gold"], row["variant"]) == ("kept", "")}
-    later = {row["smallest_passages"] for row in kept if row["smallest_passages"] > min(asked)}
+    """Say over which counts and questions accuracy is said to fall, where that is not all, and where over none."""
+    asked = [row for row in scores["cells"] if (row["gold"], row["group"], row["variant"]) == ("kept", "all", "")]
+    counts = sorted({row["passages"] for row in asked})
+    drops = [row for row in scores["drops"] if (row["gold"], row["group"], row["variant"]) == ("kept", "all", "")]
+    if len(counts) > 1 and not drops:
+        return [
+            f"evaluate: no drop, retention and area with gold kept: most questions have their evidence at "
+            f"{counts[-1]} passages only. Ask at a larger count, too (evaluation.passages)"
+        ]
+    told = {(row["smallest_passages"], row["n"]) for row in drops}
+    everyone = max((row["n"] for row in asked), default=0)
     return [
-        f"evaluate: drop, retention and area count from {least} passages on, since no question has all its gold "
-        "passages at fewer"
-        for least in later
+        f"evaluate: drop, retention and area are over {n} of {everyone} questions, from {least} passages on: those "
+        "that have their evidence at each of these counts"
+        for least, n in sorted(told)
+        if least > counts[0] or n < everyone
     ]
 
 

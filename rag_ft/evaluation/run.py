@@ -117,7 +117,8 @@ def evaluate(
     for line in about_falls(scores):
         report(line)
     write_answers(run.evaluation / "answers.jsonl", rows)
-    write_json(run.evaluation / "examples.json", _examples(setup, [case.prediction for case in cases]))
+    examples = _examples(setup, [case.prediction for case in cases])
+    write_json(run.evaluation / "examples.json", [{**row, "partial": scores["partial"]} for row in examples])
     write_json(run.evaluation / "scores.json", scores)  # last: whoever finds it finds the others
     return scores
 
@@ -134,7 +135,7 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
     pools = chosen_pools(chosen_pools(everything, settings.questions, recipe.seed), limit, recipe.seed)
     if not pools:
         raise RagFtError("there is no question to evaluate. See what `rag-ft build RECIPE` left out, and data.splits.")
-    pools = grouped_by_hops(pools) if settings.suite == "rgb" else grouped_by_source(pools)
+    pools = grouped_by_source(grouped_by_hops(pools) if settings.suite == "rgb" else pools)
     around, omitted = surroundings_of(settings, everything, run.data, recipe.seed), list[Omission]()
     wanted = [list(points(pool, systems, settings, around, omitted)) for pool in pools]
     documents = document_names(pools, run.data)
@@ -152,8 +153,9 @@ def _set_up(recipe: Recipe, run: RunFolder, report: Report, limit: int | None) -
 
 
 def _systems(recipe: Recipe, run: RunFolder, lines: list[str]) -> tuple[SystemSettings, ...]:
-    """Return the recipe's systems; where it names none, what was not trained is left out of the usual ones."""
-    systems = recipe.evaluation.systems
+    """Return the recipe's systems, each with its style; if it names none, the usual ones less what was not trained."""
+    own = recipe.model.prompt.style
+    systems = tuple(one.model_copy(update={"style": one.style or own}) for one in recipe.evaluation.systems)
     if "systems" in recipe.evaluation.model_fields_set or saved_weights(run.adapter):
         return systems
     kept = tuple(system for system in systems if system.weights != "tuned")
@@ -170,7 +172,7 @@ def _cases(job: Job, predictions: Iterable[Prediction]) -> list[Case]:
 def _case(job: Job, point: Point, row: Prediction) -> Case:
     settings = job.prompt_of(point)
     parsed = parse_output(row.output, settings)
-    row = replace(row, group=point.pool.group, **reading(parsed, row.failure))
+    row = replace(row, group=point.pool.group, answerable=point.answerable, **reading(parsed, row.failure))
     # an answer from few passages has seen no others
     shown = point.shown[: job.system.self_route.passages] if row.route == "few" else point.shown
     return Case(row, parsed, shown, settings.style, apart=job.strategy in MARGINAL)
@@ -230,11 +232,10 @@ def _scored(setup: _Setup, cases: Sequence[Case], *, limited: bool) -> tuple[dic
 
 def _prompts(setup: _Setup) -> str:
     """Return the hash of the prompts of all systems, of one if they are the same."""
-    styles = [system.style or setup.recipe.model.prompt.style for system in setup.settings.systems]
     kwargs = setup.recipe.model.chat_template_kwargs
     found = {
-        contract_of(source.styled(style), kwargs).prompt_hash
-        for source, style in zip(setup.sources, styles, strict=True)
+        contract_of(source.styled(system.style), kwargs).prompt_hash
+        for source, system in zip(setup.sources, setup.settings.systems, strict=True)
     }
     return found.pop() if len(found) == 1 else content_hash(sorted(found))
 

@@ -7,6 +7,7 @@ An ESTIMATE is {mean, low, high, n}, n the number of questions it is a mean over
 PLACE is gold, variant ("" in the main sweep), group ("all" and each named group) and, in cells and differences,
 passages. Shares go from 0 to 1. The keys of scores.json:
 
+- version: of the definitions below; raised when a number of the same name begins to mean something else.
 - run, partial, confidence, interval, resamples, seed, metric ("accuracy"), baseline: as given.
 - resample: "question" or "document", what was drawn.
 - questions: {group: number of questions}.
@@ -51,6 +52,7 @@ from rag_ft.evaluation.statistics import detectable_difference, holm
 
 EVERYONE = "all"
 POWER = 0.8
+VERSION = 1
 
 
 def score_cases(
@@ -86,6 +88,7 @@ def score_cases(
     answers = [scored(case, prices.get(case.prediction.system)) for case in cases]
     points, groups = _points(answers), _questions_by_group(cases)
     scores: dict[str, Any] = {
+        "version": VERSION,
         "run": run_name,
         "partial": partial,
         "confidence": bootstrap.confidence,
@@ -105,7 +108,10 @@ def score_cases(
         "routing": routing_rows(points, showing_all(systems)),
     }
     clusters = sampling.clusters or {}
-    return scores, [answer_row(answer, clusters.get(answer.case.prediction.question_id)) for answer in answers]
+    documents = (clusters.get(answer.case.prediction.question_id) for answer in answers)
+    return scores, [
+        answer_row(answer, document, partial=partial) for answer, document in zip(answers, documents, strict=True)
+    ]
 
 
 def _check(cases: Sequence[Case]) -> None:

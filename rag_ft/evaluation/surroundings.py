@@ -81,15 +81,17 @@ def documents_of(pools: Iterable[Pool], files: Sequence[Path]) -> Documents:
     Questions whose gold names no document have none.
     """
     table = pa.concat_tables([map_table(path) for path in files])
+    pools = list(pools)
     gold = {pool.id: [passage for passage in pool.passages if passage.is_gold] for pool in pools}
+    annotated = {pool.id: {one.id: one for one in pool.passages if one.is_gold or one.is_alternative} for pool in pools}
     by_id = _documents_by_passage(table, {passage.id for passages in gold.values() for passage in passages})
     texts = _passages_by_document(table, set(by_id.values()))
     answers = {pool.id: pool.answers for pool in pools}
     found: Documents = {}
     for question, passages in gold.items():
         names = dict.fromkeys(by_id[passage.id] for passage in passages if passage.id in by_id)
-        known = {passage.id: passage for passage in passages}
-        if names and len(known) == sum(passage.id in by_id for passage in passages):
+        if names and all(passage.id in by_id for passage in passages):
+            known = annotated[question]
             rows = [row for name in names for row in texts[name]]
             found[question] = tuple(known.get(row["id"]) or _passage(row, answers[question]) for row in rows)
     return found

@@ -159,7 +159,8 @@ def is_marginal(system: SystemSettings) -> bool:
 def systems_differ(recipe: Recipe) -> str | None:
     """Two names for one thing would be compared with itself."""
     systems = recipe.evaluation.systems
-    kinds = [system.model_copy(update={"name": ""}) for system in systems]
+    own = recipe.model.prompt.style
+    kinds = [system.model_copy(update={"name": "", "style": system.style or own}) for system in systems]
     for number, kind in enumerate(kinds):
         if kind in kinds[:number]:
             first = systems[kinds.index(kind)].name

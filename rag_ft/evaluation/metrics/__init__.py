@@ -10,9 +10,11 @@ from rag_ft.evaluation.metrics.answers import (
     AnswerMetric,
     Metric,
     false_answer,
+    hallucinated,
     misled,
     of_answer,
     of_output,
+    over_refused,
     well_formed,
     where_korean,
 )
@@ -43,13 +45,11 @@ class MetricInfo:
         measure: the metric.
         what: its definition in a phrase, for tables.
         source: where it is defined.
-        more_is_better: False where it counts mistakes.
     """
 
     measure: Metric
     what: str
     source: str
-    more_is_better: bool = True
 
 
 def _asked(name: str) -> Metric:
@@ -97,11 +97,11 @@ REGISTRY: dict[str, MetricInfo] = {
         where_korean(of_answer(f1_korean)), "f1 of characters after the same; Korean answers only", _KORQUAD
     ),
     "false_answer": MetricInfo(
-        false_answer, "the answer is wrong, among outputs that do not abstain", "arXiv 2409.11242", False
+        false_answer, "the answer is wrong, among outputs that do not abstain", "arXiv 2409.11242"
     ),
-    "misled": MetricInfo(
-        misled, "the answer is what a counterfactual context planted", "after RGB (arXiv 2309.01431)", False
-    ),
+    "hallucinated": MetricInfo(hallucinated, "answered, where the passages lack the evidence", _OURS),
+    "over_refused": MetricInfo(over_refused, "declined, where the passages hold the evidence", _OURS),
+    "misled": MetricInfo(misled, "the answer is what a counterfactual context planted", "after RGB (arXiv 2309.01431)"),
     "well_formed": MetricInfo(well_formed, "the output has the parts its style asks for, in order", _OURS),
     "citation_precision": MetricInfo(
         citation_precision, "share of cited passages that are gold or an alternative to it", _OURS

@@ -63,6 +63,16 @@ def false_answer(case: Case) -> float | None:
     return 1.0 - cover_accuracy(case.parsed.answer or "", case.prediction.answers)
 
 
+def hallucinated(case: Case) -> float | None:
+    """Return 1.0 where an answer came though the passages lack the evidence; as a mean, the hallucination rate."""
+    return float(not case.parsed.abstained) if case.may_decline and not case.prediction.answerable else None
+
+
+def over_refused(case: Case) -> float | None:
+    """Return 1.0 where the output declined though the passages hold the evidence; as a mean, the over-refusal."""
+    return float(case.parsed.abstained) if case.may_decline and case.prediction.answerable else None
+
+
 def misled(case: Case) -> float | None:
     """Return 1.0 where the answer holds what a counterfactual context planted, and no accepted answer."""
     row = case.prediction

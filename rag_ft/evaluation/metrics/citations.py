@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from data_builders.hangul import is_hangul
-from data_builders.text import is_unspaced
+from data_builders.sentences import standing_whole
 from rag_ft.evaluation.cases import Case
 from rag_ft.prompting.parse import cited_numbers
 
@@ -58,7 +57,7 @@ def quote_verbatim(case: Case) -> float | None:
     """
     quotes = case.parsed.evidence if case.style == "self_reasoning" and case.names_passages else ()
     texts = {number: plain(f"{one.title}\n{one.text}") for number, one in enumerate(case.shown, start=1)}
-    found = [_stands(plain(one.quote), texts.get(one.passage, "")) for one in quotes]
+    found = [any(True for _ in standing_whole(plain(one.quote), texts.get(one.passage, ""))) for one in quotes]
     return sum(found) / len(found) if found else None
 
 
@@ -88,22 +87,6 @@ def relevance_f1(case: Case) -> float | None:
 def plain(text: str) -> str:
     """Return a text with one space for white space, plain quotation marks and dashes, nothing invisible."""
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text.translate(_PLAIN))).strip()
-
-
-def _stands(quote: str, text: str) -> bool:
-    """Tell whether a text holds a quote whose ends cut no word."""
-    start = text.find(quote) if quote else -1
-    while start >= 0:
-        end = start + len(quote)
-        if not (_runs_on(text[max(0, start - 1) : start + 1]) or _runs_on(text[end - 1 : end + 1])):
-            return True
-        start = text.find(quote, start + 1)
-    return False
-
-
-def _runs_on(signs: str) -> bool:
-    """Tell whether two signs are of one word in a script that sets words apart by spaces and nothing else."""
-    return len(signs) == 2 and all(one.isalnum() and not (is_unspaced(one) or is_hangul(one)) for one in signs)
 
 
 def _cites(case: Case) -> bool:
