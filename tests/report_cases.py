@@ -200,10 +200,19 @@ def old_scores() -> dict[str, Any]:
 
 
 def write_run(
-    folder: Path, right: Mapping[str, tuple[int, ...]] = RIGHT, *, name: str = "one", partial: bool = False
+    folder: Path,
+    right: Mapping[str, tuple[int, ...]] = RIGHT,
+    *,
+    name: str = "one",
+    partial: bool = False,
+    retrievers: tuple[str, ...] = (),
 ) -> Path:
-    """Write what `evaluate` leaves in a run folder and `compare` reads."""
-    scores, answers = _scored(predictions(right), name, partial)
+    """Write what `evaluate` leaves in a run folder and `compare` reads; `retrievers` rank five passages each, too."""
+    rows = predictions(right)
+    for retriever in retrievers:
+        variant = f"retriever={retriever}"
+        rows += [prediction(n, system, "retrieved", 5, n < 9, variant) for system in right for n in range(QUESTIONS)]
+    scores, answers = _scored(rows, name, partial)
     write_json(folder / "evaluation" / "scores.json", {**scores, "prompt_hash": "0" * 16})
     write_answers(folder / "evaluation" / "answers.jsonl", answers)
     return folder

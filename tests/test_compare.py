@@ -14,6 +14,7 @@ from report_cases import RIGHT, write_run
 
 from rag_ft.cli import main
 from rag_ft.evaluation.compare import Run, compare, read_answers, read_outputs, read_run
+from rag_ft.report.compared import compared_html
 
 ONE = {"base": (30, 20, 8), "tuned": (38, 37, 36)}
 TWO = {"base": (30, 20, 8), "tuned": (39, 38, 30)}
@@ -29,6 +30,13 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any] | No
     path = folder / "evaluation" / "answers.jsonl"
     rows = [change(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows if row), encoding="utf-8")
+
+
+def test_runs_scored_by_different_versions_are_told_apart(runs: tuple[Path, Path]) -> None:
+    assert not [note for note in compared(*runs)["notes"] if "versions" in note]
+    path = runs[0] / "evaluation" / "scores.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "version": 0}), encoding="utf-8")
+    assert compared(*runs)["notes"][-1].startswith("The runs were scored by different versions of rag-ft")
 
 
 def compared(*folders: Path, baseline: str | None = None) -> dict[str, Any]:
@@ -153,6 +161,17 @@ def test_the_page_says_whose_passages_each_run_was_trained_on(runs: tuple[Path, 
         ["one", "40", "bm25"],
         ["two", "40", "bm25, dense"],
     ]
+
+
+def test_beside_whose_ranking_is_shown_stands_whose_passages_each_was_trained_on(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / name, right, name=name, retrievers=("bm25", "dense"))
+        for name, right in (("one", ONE), ("two", TWO))
+    ]
+    found = compared(*folders)
+    page = Page(compared_html(found, None, {"one": "bm25", "two": "bm25, dense"}))
+    [caption] = [table["caption"] for table in page.tables if table["caption"].startswith("Whose ranking is shown")]
+    assert caption.endswith(". Trained on passages of one: bm25; two: bm25, dense")
 
 
 def test_same_runs_give_the_same_page(runs: tuple[Path, Path], tmp_path: Path) -> None:

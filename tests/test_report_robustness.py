@@ -22,12 +22,14 @@ from report_cases import (
 )
 from test_report import EVIL, FACTS
 
+from rag_ft.evaluation.robustness import MEASURES
 from rag_ft.report.axes import axis_grids
-from rag_ft.report.charts import chart_alt, cost_charts, coverage_charts
+from rag_ft.report.charts import chart_alt, cost_charts, coverage_charts, forest_figure
 from rag_ft.report.disagreements import browser, choose_disagreements
 from rag_ft.report.drawing import INK, SERIES_COLOURS, look
+from rag_ft.report.findings import is_clear
 from rag_ft.report.page import report_html, write_report
-from rag_ft.report.robustness import p_text, place_name
+from rag_ft.report.robustness import SUMMARY, p_text, place_name, robustness_note, robustness_table
 
 SYSTEMS = ["base", "base + reordering", "tuned", "tuned, routed"]
 
@@ -177,7 +179,33 @@ def test_partial_scores_stamp_every_figure_title_and_table_of_results(tmp_path: 
     assert all(label.startswith("PARTIAL. ") for label in labels)
     assert "<title>PARTIAL: " in text
     assert ">PARTIAL</text>" in (tmp_path / "accuracy.svg").read_text(encoding="utf-8")
-    assert "**PARTIAL**" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "**PARTIAL**" in markdown
+    results = [table for table in page.tables if table["caption"]]
+    assert results
+    assert all(table["caption"].startswith("PARTIAL: ") for table in results)
+    assert markdown.count("**PARTIAL: ") == markdown.count("\n| --- ") > 5
+
+
+def test_a_difference_is_clear_only_where_its_test_agrees(scores: dict[str, Any]) -> None:
+    """Five questions of five won: the interval has no width, and McNemar's p is 1 / 16."""
+    won = {"system": "tuned", "passages": 5, "accuracy": {"mean": 1.0, "low": 1.0, "high": 1.0}, "p": 1 / 16}
+    surely = {**won, "system": "other", "p": 1 / 32}
+    assert [is_clear(row, scores) for row in (won, surely)] == [False, True]
+    assert not is_clear({"accuracy": {"mean": 0.1, "low": 0.0, "high": 0.2}, "p": 0.01}, scores)
+    alt = forest_figure(scores, [won, surely], "Difference")["alt"]
+    assert "tuned, 5: +100.0 (+100.0 to +100.0), not clear. other, 5: +100.0 (+100.0 to +100.0)." in alt.replace(
+        "100.0 to 100.0", "+100.0 to +100.0"
+    )
+
+
+def test_every_number_of_the_summary_is_explained(scores: dict[str, Any]) -> None:
+    assert set(SUMMARY) == set(MEASURES)
+    table = robustness_table(scores)
+    assert table
+    note = robustness_note(table)
+    assert all(f"{head}: " in note for head in table.columns[1:])
+    assert "Net harm: accuracy without any passage less that at the largest count" in note
 
 
 def test_scores_of_older_versions_still_make_a_page(tmp_path: Path) -> None:

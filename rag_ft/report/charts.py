@@ -14,6 +14,7 @@ from rag_ft.report.findings import (
     gold_modes,
     headline_point,
     interval,
+    is_clear,
     level,
     main_sweep,
     percent,
@@ -239,27 +240,26 @@ def forest_figure(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], 
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        _forest(axes, rows)
+        _forest(axes, rows, [is_clear(row, scores) for row in rows])
         titles(axes, name, f"Points, with {level(scores)} intervals")
         width, height = size
         figure.subplots_adjust(left=2.35 / width, right=1 - 2.0 / width, top=1 - 0.62 / height, bottom=0.42 / height)
 
-    alt = " ".join(f"{_pair(row)}: {points(row['accuracy']['mean'])} ({_signed(row)})." for row in rows)
+    alt = " ".join(f"{_pair(row)}: {_read(row)}{'' if is_clear(row, scores) else ', not clear'}." for row in rows)
     stamp = "PARTIAL. " if scores["partial"] else ""
     svg = inline(draw(paint, size, "svg", _FONT, scores["partial"]), name)
     return {"svg": svg, "alt": f"{stamp}Differences in points with intervals. {alt}"}
 
 
-def _forest(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _forest(axes: Any, rows: Sequence[Mapping[str, Any]], clear: Sequence[bool]) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.9)
-    for place, row in enumerate(rows):
+    for place, (row, filled) in enumerate(zip(rows, clear, strict=True)):
         low, mean, high = (100 * row["accuracy"][key] for key in ("low", "mean", "high"))
-        clear = not low <= 0 <= high
         axes.plot([low, high], [place, place], color=INK, linewidth=1.6)
-        # Filled: the interval is clear of 0. The shape says it without colour.
-        axes.plot([mean], [place], marker="o", markersize=7, color=INK, markerfacecolor=INK if clear else "none")
+        # Filled: clear of 0. The shape says it without colour.
+        axes.plot([mean], [place], marker="o", markersize=7, color=INK, markerfacecolor=INK if filled else "none")
         axes.annotate(
-            f"{points(row['accuracy']['mean'])} ({_signed(row)})",
+            _read(row),
             (1.02, place),
             xycoords=axes.get_yaxis_transform(),
             va="center",
@@ -277,5 +277,5 @@ def _pair(row: Mapping[str, Any]) -> str:
     return f"{row['system']}, {row['passages']}" if row["passages"] else str(row["system"])
 
 
-def _signed(row: Mapping[str, Any]) -> str:
-    return interval(row["accuracy"], signed=True)
+def _read(row: Mapping[str, Any]) -> str:
+    return f"{points(row['accuracy']['mean'])} ({interval(row['accuracy'], signed=True)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -28,8 +29,10 @@ def compared_html(
     found = headline(compared)
     panels = [accuracy_panel(compared, gold, "all", False) for gold in gold_modes(compared)]
     figures = {**robustness_figures(compared), "main": panels, "forest": _forests(compared)}
+    further = robustness_tables(compared)
+    further["retriever"] = [_with_training(table, trained or {}) for table in further["retriever"]]
     tables = {
-        **robustness_tables(compared),
+        **further,
         "runs": runs_table(compared, trained or {}),
         "accuracy": accuracy_tables(compared, ["all"]),
         "groups": accuracy_tables(compared, groups) if (groups := _groups(compared)) else [],
@@ -53,6 +56,12 @@ def runs_table(compared: Mapping[str, Any], trained: Mapping[str, str]) -> Table
         for run in compared["runs"]
     )
     return Table(f"Runs: {compared['shared']} questions shared", columns, (Section("", rows),))
+
+
+def _with_training(table: Table, trained: Mapping[str, str]) -> Table:
+    """Say beside whose ranking is shown whose passages the runs were trained on, as far as that is known."""
+    known = "; ".join(f"{run}: {names}" for run, names in trained.items() if names)
+    return replace(table, caption=f"{table.caption}. Trained on passages of {known}") if known else table
 
 
 def _groups(compared: Mapping[str, Any]) -> list[str]:

@@ -227,10 +227,16 @@ def _sentence(pair: Comparison, scores: Mapping[str, Any]) -> str:
     text = f"{text}, {called(pair.baseline)} {share}{NO_BREAK}%{other}"
     if pair.difference is None:
         return f"{text}."
-    chance = (
-        pair.difference.get("p", 0) >= 1 - scores["confidence"]
-    )  # all of three questions won is an interval without width
-    return f"{text}: {_difference(pair.difference['accuracy'], decimals, scores, chance=chance)}."
+    return f"{text}: {_difference(pair.difference, decimals, scores)}."
+
+
+def is_clear(difference: Mapping[str, Any], scores: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a paired difference lies clear of 0 and its test, where it has one, agrees.
+
+    An interval alone is not enough: that of three questions out of three won has no width.
+    """
+    bounds = difference["accuracy"]
+    return not bounds["low"] <= 0 <= bounds["high"] and difference.get("p", 0) < 1 - scores["confidence"]
 
 
 def _answers(system: str, cell: Mapping[str, Any], decimals: int, of: str) -> str:
@@ -246,14 +252,12 @@ def _decimals(pair: Comparison) -> int:
     return 0 if shares[0] - shares[1] == shares[2] else 1
 
 
-def _difference(
-    estimate: Mapping[str, float], decimals: int, scores: Mapping[str, Any], *, chance: bool = False
-) -> str:
+def _difference(row: Mapping[str, Any], decimals: int, scores: Mapping[str, Any]) -> str:
+    estimate = row["accuracy"]
     number = points(estimate["mean"], decimals)
     size = f"{number} {'point' if number in ('+1', f'{MINUS}1') else 'points'}"
     bounds = f"({level(scores)} interval {interval(estimate, decimals, signed=True)})"
-    unclear = chance or estimate["low"] <= 0 <= estimate["high"]
-    return f"{size}, not distinguishable from no difference {bounds}" if unclear else f"{size} {bounds}"
+    return f"{size} {bounds}" if is_clear(row, scores) else f"{size}, not distinguishable from no difference {bounds}"
 
 
 def _drop_sentence(pair: Comparison, scores: Mapping[str, Any]) -> str:
@@ -264,7 +268,7 @@ def _drop_sentence(pair: Comparison, scores: Mapping[str, Any]) -> str:
     ]
     row = find(scores["drops"], system=pair.system, gold=pair.gold, group="all") or {}
     against = row.get("minus_baseline")
-    more = f"; the difference is {_difference(against, 1, scores)}" if against and len(losses) > 1 else ""
+    more = f"; the difference is {_difference({'accuracy': against}, 1, scores)}" if against and len(losses) > 1 else ""
     return f"From its best passage count to {pair.passages}, {' and '.join(losses)}{more}." if losses else ""
 
 

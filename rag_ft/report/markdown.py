@@ -15,6 +15,7 @@ from rag_ft.report.robustness import (
     counterfactual_table,
     difference_table,
     heat_tables,
+    robustness_note,
     robustness_table,
     routing_tables,
 )
@@ -39,11 +40,11 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", line)
 
 
-def markdown_table(table: Table) -> str:
-    """Return a table with its caption above; sections become a row with their name in bold."""
+def markdown_table(table: Table, scores: Mapping[str, Any]) -> str:
+    """Return a table with its caption above, stamped as the scores are; sections become a row with their name."""
     width = len(table.columns)
     lines = [
-        f"**{escape(table.caption)}**",
+        f"**{'PARTIAL: ' if scores['partial'] else ''}{escape(table.caption)}**",
         "",
         _line([escape(column) for column in table.columns]),
         _line(["---", *["---:"] * (width - 1)]),
@@ -78,14 +79,16 @@ def results_markdown(scores: Mapping[str, Any], figure: str | None) -> str:
     groups = groups_of(scores)
     accuracy: list[Table | None] = [accuracy_table(scores, gold, groups) for gold in gold_modes(scores)]
     tables = [*accuracy, reference_table(scores, groups)]
-    tables += [difference_table(scores, largest_only=True), robustness_table(scores)]
-    parts += [markdown_table(table) for table in tables if table]
+    robustness = robustness_table(scores)
+    tables += [difference_table(scores, largest_only=True), robustness]
+    parts += [markdown_table(table, scores) for table in tables if table]
     parts.append(
         f"In brackets: {intervals_text(scores)}, "
         "paired for differences. Accuracy: the answer contains an accepted answer, word for word after normalisation; "
         "abstentions and failed generations count as wrong. Loss from best: accuracy at the best count less that "
         "at the largest. Retention: accuracy at the largest count divided by that at the smallest.\n"
     )
+    parts += [robustness_note(robustness)] if robustness else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -102,11 +105,12 @@ def report_markdown(
     """
     recall = recall_table(scores)
     parts = [f"# {escape(scores['run'])}", results_markdown(scores, figure)]
-    parts += ["## What retrieval found", markdown_table(recall)] if recall else []
+    parts += ["## What retrieval found", markdown_table(recall, scores)] if recall else []
     parts += _conditions(scores)
-    parts += ["## Answering and abstaining", markdown_table(abstention_table(scores, largest_only=False))]
-    parts += [markdown_table(unsure)] if (unsure := threshold_table(scores)) else []
-    parts += ["## Other metrics and cost", markdown_table(match_table(scores)), markdown_table(cost_table(scores))]
+    parts += ["## Answering and abstaining", markdown_table(abstention_table(scores, largest_only=False), scores)]
+    parts += [markdown_table(unsure, scores)] if (unsure := threshold_table(scores)) else []
+    parts += ["## Other metrics and cost"]
+    parts += [markdown_table(table, scores) for table in (match_table(scores), cost_table(scores))]
     parts += ["## Questions side by side", *map(_example, examples)] if examples else []
     parts += ["## The run", fact_lines(facts)]
     if facts.get("command"):
@@ -119,7 +123,7 @@ def _conditions(scores: Mapping[str, Any]) -> list[str]:
     heat = [table for axis, caption in HEAT.items() for table in heat_tables(scores, axis, caption)]
     tables = [*heat, counterfactual_table(scores), citation_table(scores), conditions_table(scores)]
     found = [table for table in [*tables, *routing_tables(scores)] if table]
-    return ["## Under further conditions", *map(markdown_table, found)] if found else []
+    return ["## Under further conditions", *(markdown_table(table, scores) for table in found)] if found else []
 
 
 def code_block(text: str, language: str = "") -> str:

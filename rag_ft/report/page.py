@@ -36,6 +36,7 @@ from rag_ft.report.robustness import (
     detectable_sentence,
     difference_table,
     heat_tables,
+    robustness_note,
     robustness_table,
     routing_tables,
 )
@@ -117,6 +118,7 @@ def render(template: str, scores: Mapping[str, Any], browser: Mapping[str, Any] 
     )
     environment.filters["title_of"] = title
     environment.filters["fact"] = fact_text
+    environment.filters["summary_note"] = robustness_note
     script = (_TEMPLATES / "browser.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(
         scores=scores,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rag_ft.report.axes import AxisGrid, axis_grids
@@ -20,23 +20,54 @@ from rag_ft.report.findings import (
     systems_of,
     title,
 )
-from rag_ft.report.tables import EMPTY, Cell, Row, Section, Table, estimate, metric_table, passages_text, signed
+from rag_ft.report.tables import (
+    EMPTY,
+    Cell,
+    Row,
+    Section,
+    Table,
+    estimate,
+    metric_table,
+    of_some,
+    passages_text,
+    signed,
+)
 
 Scores = Mapping[str, Any]
 
 SUMMARY = {
-    "auc": ("Area under the curve", percent),
-    "drop_from_peak": ("Drop from peak", percent),
-    "retention": ("Retention", percent),
-    "distraction_rate": ("Distraction rate", percent),
-    "position_spread": ("Position spread", percent),
-    "position_middle_drop": ("Drop in the middle", points),
-    "noise_drop": ("Drop under noise", points),
-    "consistency": ("Consistency over shuffles", percent),
-    "net_harm": ("Net harm", points),
-    "harm_rate": ("Harmed by passages", percent),
+    "auc": ("Area under the curve", percent, "mean accuracy over the logarithm of the passage count"),
+    "drop_from_peak": ("Drop from peak", percent, "accuracy at the best count less that at the largest"),
+    "retention": ("Retention", percent, "accuracy at the largest count, of that at the smallest"),
+    "distraction_rate": (
+        "Distraction rate",
+        percent,
+        "of the questions right with the gold passages alone, those wrong at the largest count",
+    ),
+    "position_spread": ("Position spread", percent, "best less worst position of the gold passages"),
+    "position_middle_drop": ("Drop in the middle", points, "gold passages first and last, less those between"),
+    "noise_drop": (
+        "Drop under noise",
+        points,
+        "accuracy at the lowest share of noise less that at the highest, where any context changed",
+    ),
+    "consistency": (
+        "Consistency over shuffles",
+        percent,
+        "how often two shuffles of the same passages get the same answer",
+    ),
+    "net_harm": (
+        "Net harm",
+        points,
+        "accuracy without any passage less that at the largest count; below 0, passages help",
+    ),
+    "harm_rate": (
+        "Harmed by passages",
+        percent,
+        "of all questions, those right without any passage and wrong with them",
+    ),
 }
-"""Name in scores.json to column head and how its number is written."""
+"""Name in scores.json to column head, how its number is written, and what it is."""
 
 HEAT = {
     "position": "Where the gold passages stand, first to last",
@@ -55,6 +86,12 @@ _CITATION = {
 }
 
 
+def robustness_note(table: Table) -> str:
+    """Say what the columns of the summary are."""
+    said = [f"{head}: {what}." for head, _, what in SUMMARY.values() if head in table.columns]
+    return " ".join([*said, "A dash: not measured."])
+
+
 def robustness_table(scores: Scores) -> Table | None:
     """The summary of every system per gold mode, over all questions; None where the scores have none."""
     rows = [row for row in scores.get("robustness", ()) if row.get("group", "all") == "all"]
@@ -64,19 +101,21 @@ def robustness_table(scores: Scores) -> Table | None:
     sections = []
     for gold in dict.fromkeys(row["gold"] for row in rows):
         measured = [row for row in rows if row["gold"] == gold and any(row.get(key) is not None for key in shown)]
-        sections += [Section(title(gold), tuple(_summary_row(row, shown) for row in measured))] if measured else []
+        sections += (
+            [Section(title(gold), tuple(_summary_row(scores, row, shown) for row in measured))] if measured else []
+        )
     columns = ("System", *(SUMMARY[key][0] for key in shown))
     return Table(f"Robustness: % and points, with {level(scores)} intervals", columns, tuple(sections))
 
 
-def _summary_row(row: Mapping[str, Any], shown: Sequence[str]) -> Row:
-    return Row(row["system"], tuple(_number(row.get(key), SUMMARY[key][1] is points) for key in shown))
+def _summary_row(scores: Scores, row: Mapping[str, Any], shown: Sequence[str]) -> Row:
+    return Row(row["system"], tuple(_number(scores, row.get(key), SUMMARY[key][1]) for key in shown))
 
 
-def _number(found: Mapping[str, float] | None, sign: bool) -> Cell:
+def _number(scores: Scores, found: Mapping[str, Any] | None, write: Callable[[float], str]) -> Cell:
     if found is None:
         return EMPTY
-    return Cell((points if sign else percent)(found["mean"]), interval(found, signed=sign))
+    return Cell(write(found["mean"]), interval(found, signed=write is points) + of_some(scores, "all", found.get("n")))
 
 
 def heat_tables(scores: Scores, axis: str, caption: str) -> list[Table]:
@@ -179,7 +218,7 @@ def routing_tables(scores: Scores) -> list[Table]:
         "all_wrong": "Routed to all, wrong",
     }
     return [
-        Table(caption, ("System", "Passages", *heads.values()), _by_gold(rows, heads, part))
+        Table(caption, ("System", "Passages", *heads.values()), _by_gold(scores, rows, heads, part))
         for caption, heads, part in (
             ("Self-Route: shares in %", shares, None),
             ("Self-Route: questions by route and outcome", fates, "confusion"),
@@ -187,23 +226,26 @@ def routing_tables(scores: Scores) -> list[Table]:
     ]
 
 
-def _by_gold(rows: Sequence[Mapping[str, Any]], heads: Mapping[str, str], part: str | None) -> tuple[Section, ...]:
+def _by_gold(
+    scores: Scores, rows: Sequence[Mapping[str, Any]], heads: Mapping[str, str], part: str | None
+) -> tuple[Section, ...]:
     sections = []
     for place in dict.fromkeys((row["gold"], row.get("variant", "")) for row in rows):
         here = [row for row in rows if (row["gold"], row.get("variant", "")) == place]
         lines = tuple(
-            Row(row["system"], (Cell(str(row["passages"])), *(_share(row, key, part) for key in heads))) for row in here
+            Row(row["system"], (Cell(str(row["passages"])), *(_share(scores, row, key, part) for key in heads)))
+            for row in here
         )
         sections.append(Section(place_name(*place), lines))
     return tuple(sections)
 
 
-def _share(row: Mapping[str, Any], key: str, part: str | None) -> Cell:
+def _share(scores: Scores, row: Mapping[str, Any], key: str, part: str | None) -> Cell:
     value = row[part].get(key) if part else row.get(key)
     if value is None:
         return EMPTY
     if isinstance(value, Mapping):
-        return _number(value, False)
+        return _number(scores, value, percent)
     return Cell(str(value)) if part else Cell(percent(value))
 
 

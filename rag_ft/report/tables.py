@@ -89,7 +89,8 @@ def _accuracy_rows(scores: Scores, gold: str, group: str) -> tuple[Row, ...]:
     for system in systems_of(scores):
         at = {"system": system, "gold": gold, "group": group}
         cells = [estimate(scores, find(scores["cells"], passages=count, **at), "accuracy") for count in counts]
-        falls = [_loss(find(scores["drops"], **at)), _ratio(find(scores["retention"], **at))] if scores["drops"] else []
+        falls = [_loss(scores, find(scores["drops"], **at)), _ratio(scores, find(scores["retention"], **at))]
+        falls = falls if scores["drops"] else []
         rows += [Row(system, (*cells, *falls))] if any(cell != EMPTY for cell in cells) else []
     for row in main_sweep(scores["differences"]):
         if (row["gold"], row["group"], row["passages"]) == (gold, group, counts[-1]):
@@ -117,20 +118,28 @@ def estimate(scores: Scores, cell: Mapping[str, Any] | None, metric: str) -> Cel
     """Return a metric of a cell in percent with its interval; a dash where it was not measured or applies to nobody."""
     if cell is None or cell.get(metric) is None:
         return EMPTY
-    # A cell that misses questions (a stopped run), or a metric that applies to some answers only, says how many it has.
-    n = cell[metric].get("n", cell["n"])
-    note = f", n = {n}" if n != scores["questions"].get(cell["group"], n) else ""
-    return Cell(percent(cell[metric]["mean"]), interval(cell[metric]) + note)
+    n = of_some(scores, cell["group"], cell[metric].get("n", cell["n"]))
+    return Cell(percent(cell[metric]["mean"]), interval(cell[metric]) + n)
 
 
-def _loss(drop: Mapping[str, Any] | None) -> Cell:
+def of_some(scores: Scores, group: str, n: int | None) -> str:
+    """Return ", n = 12" where a number is over other than all questions of a group: what misses some says so."""
+    return "" if n is None or n == scores["questions"].get(group, n) else f", n = {n}"
+
+
+def _loss(scores: Scores, drop: Mapping[str, Any] | None) -> Cell:
     if drop is None:
         return EMPTY
-    return Cell(percent(drop["accuracy"]["mean"]), f"{interval(drop['accuracy'])}, best at {drop['best_passages']}")
+    note = (
+        f"{interval(drop['accuracy'])}, best at {drop['best_passages']}{of_some(scores, drop['group'], drop.get('n'))}"
+    )
+    return Cell(percent(drop["accuracy"]["mean"]), note)
 
 
-def _ratio(row: Mapping[str, Any] | None) -> Cell:
-    return EMPTY if row is None or row["ratio"] is None else Cell(f"{row['ratio']:.2f}")
+def _ratio(scores: Scores, row: Mapping[str, Any] | None) -> Cell:
+    if row is None or row["ratio"] is None:
+        return EMPTY
+    return Cell(f"{row['ratio']:.2f}", of_some(scores, row["group"], row.get("n")).removeprefix(", "))
 
 
 def reference_table(scores: Scores, groups: Sequence[str]) -> Table | None:
@@ -149,7 +158,7 @@ def reference_table(scores: Scores, groups: Sequence[str]) -> Table | None:
 
 
 def recall_table(scores: Scores) -> Table | None:
-    """Share of questions whose gold passages are all among the top k; None where retrieval was not scored."""
+    """Share of questions whose evidence is among the top k; None where retrieval was not scored."""
     counts = sorted({row["passages"] for row in scores["recall"]})
     rows = []
     for group in groups_of(scores):
@@ -157,7 +166,7 @@ def recall_table(scores: Scores) -> Table | None:
         rows.append(
             Row(_section(scores, group), tuple(Cell(percent(row["recall"])) if row else EMPTY for row in found))
         )
-    caption = "Recall at k: questions whose gold passages are all among the first k retrieved, in %"
+    caption = "Recall at k: questions whose evidence is among the first k retrieved, in %"
     return (
         Table(caption, ("Questions", *(f"k = {count}" for count in counts)), (Section("", tuple(rows)),))
         if counts
@@ -167,6 +176,7 @@ def recall_table(scores: Scores) -> Table | None:
 
 _ABSTENTION = ("answered_answerable", "abstained_answerable", "answered_unanswerable", "abstained_unanswerable")
 
+_RATES = {"hallucination_rate": "hallucinated", "over_refusal": "over_refused"}  # and the metric they are means of
 _F1 = ("refusal_f1", "answerable_f1")  # of questions with and without evidence; of one kind alone they say nothing
 
 
@@ -187,16 +197,21 @@ def abstention_table(scores: Scores, *, largest_only: bool) -> Table:
     where = " at the largest count" if largest_only else ""
     golds = [*gold_modes(scores), *(gold for gold in WITHOUT_ANSWER[:1] if find(scores["cells"], gold=gold))]
     sections = _sections(scores, _abstention_row, largest_only, golds)
-    return Table(f"Abstention{where}: questions, and rates", columns, sections)
+    return Table(f"Abstention{where}: questions, and rates with {level(scores)} intervals", columns, sections)
 
 
 def _abstention_row(cell: Mapping[str, Any]) -> Row:
     counted = cell["abstention"]
     both = all(counted[one] + counted[other] for one, other in (_ABSTENTION[:2], _ABSTENTION[2:]))
-    rates = [counted["hallucination_rate"], counted["over_refusal"], *(counted[key] if both else None for key in _F1)]
     numbers = [Cell(str(counted[key])) for key in _ABSTENTION]
-    shares = [EMPTY if rate is None else Cell(percent(rate)) for rate in rates]
-    return Row(cell["system"], (Cell(str(cell["passages"])), *numbers, *shares))
+    rates = [_rate(counted[rate], cell.get(metric)) for rate, metric in _RATES.items()]
+    scores = [_rate(counted[key] if both else None) for key in _F1]
+    return Row(cell["system"], (Cell(str(cell["passages"])), *numbers, *rates, *scores))
+
+
+def _rate(share: float | None, estimated: Mapping[str, float] | None = None) -> Cell:
+    """Return a share in percent, and beside it the interval of the same share where there is one."""
+    return EMPTY if share is None else Cell(percent(share), interval(estimated) if estimated else "")
 
 
 def threshold_table(scores: Scores) -> Table | None:
@@ -213,6 +228,7 @@ def threshold_table(scores: Scores) -> Table | None:
 
 _MATCH = {
     "exact_match": "Exact match",
+    "exact_match_korean": "Exact match (Korean)",
     "f1": "F1",
     "f1_hotpot": "F1 (HotpotQA)",
     "f1_korean": "F1 (characters)",
@@ -220,6 +236,7 @@ _MATCH = {
     "cover_output": "Cover, whole output",
     "rouge_l": "ROUGE-L",
     "well_formed": "Well formed",
+    "false_answer": "Wrong, of those answered",
     "judged": "Judged right",
 }
 
@@ -244,15 +261,17 @@ def metric_table(scores: Scores, metrics: Mapping[str, str], caption: str) -> Ta
 
 
 def cost_table(scores: Scores) -> Table:
-    """Mean tokens and seconds per answer, and how many generations failed."""
+    """Mean tokens, seconds and calls of the model per answer, and how many generations failed."""
     priced = any(cell.get("cost") is not None for cell in scores["cells"])
+    several = any(cell.get("calls", 1) != 1 for cell in scores["cells"])  # routed answers, one prompt a passage
     columns: tuple[str, ...] = ("Prompt tokens", "Output tokens", "Seconds", "Failed generations")
-    columns = ("System", "Passages", *columns, *(["Price"] if priced else []))
+    columns = ("System", "Passages", *columns, *(["Calls"] if several else []), *(["Price"] if priced else []))
 
     def row(cell: Mapping[str, Any]) -> Row:
         numbers = (f"{cell['prompt_tokens']:.0f}", f"{cell['output_tokens']:.1f}", f"{cell['seconds']:.2f}")
-        price = [EN_DASH if cell.get("cost") is None else f"{cell['cost']:.3g}"] if priced else []
-        return Row(cell["system"], tuple(map(Cell, (str(cell["passages"]), *numbers, str(cell["failures"]), *price))))
+        further = [f"{cell.get('calls', 1):.2f}"] if several else []
+        further += [EN_DASH if cell.get("cost") is None else f"{cell['cost']:.3g}"] if priced else []
+        return Row(cell["system"], tuple(map(Cell, (str(cell["passages"]), *numbers, str(cell["failures"]), *further))))
 
     return Table("Cost: means per answer, and failures", columns, _sections(scores, row, False))
 

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from rag_ft.report.findings import REFERENCES, WITHOUT_ANSWER, find, main_sweep
+from rag_ft.report.findings import REFERENCES, WITHOUT_ANSWER, find, gold_modes, main_sweep
 from rag_ft.report.robustness import p_text
 
 
@@ -23,7 +23,7 @@ def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
         gold: the gold mode to show; None takes the first swept one.
     """
     cells = [cell for cell in main_sweep(scores["cells"]) if cell["group"] == "all"]
-    gold = gold or next((drop["gold"] for drop in scores["drops"]), cells[0]["gold"])
+    gold = gold or next(iter(gold_modes(scores)), cells[0]["gold"])
     shown = [cell for cell in cells if cell["gold"] == gold]
     counts = sorted({cell["passages"] for cell in shown})
     table = Table(title=_title(scores, gold, max(cell["n"] for cell in shown)), caption=_caption(scores, cells))
@@ -38,7 +38,7 @@ def terminal_table(scores: Mapping[str, Any], gold: str | None = None) -> Table:
     recall = {row["passages"]: f"{100 * row['recall']:.1f}" for row in scores["recall"] if row["group"] == "all"}
     if recall:
         table.add_section()
-        _add_row(table, "all gold retrieved", recall, counts)
+        _add_row(table, "evidence retrieved", recall, counts)
     return table
 
 
