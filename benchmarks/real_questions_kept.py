@@ -1,10 +1,14 @@
 """Keeps the scored answers of benchmarks/real_questions.py: one file a run in results/real_questions, with its recipe.
 
-Whoever has these files can compare another system with ours, question by question, without training ours again.
+    python -m benchmarks.real_questions_kept FOLDER      # writes all that are kept as runs below FOLDER
+
+Whoever has these files can compare another system with ours, question by question, without training ours again:
+`rag-ft compare FOLDER/reasoning runs/mine`.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 from collections.abc import Iterable, Mapping
@@ -35,10 +39,16 @@ def put_back(name: str, run: Path, about: Mapping[str, Any]) -> bool:
     kept, wanted = _read(name), json.loads(json.dumps(about))  # keys of numbers are texts in a file
     if any(kept[key] != value for key, value in wanted.items()):
         return False
+    write_run(name, run)
+    return True
+
+
+def write_run(name: str, run: Path) -> None:
+    """Write the kept answers and their scores into a run folder."""
+    kept = _read(name)
     (run / "evaluation").mkdir(parents=True, exist_ok=True)
     write_answers(run / "evaluation/answers.jsonl", kept["answers"])
     write_json(run / "evaluation/scores.json", kept["scores"])
-    return True
 
 
 def names(wanted: Iterable[str]) -> list[str]:
@@ -60,3 +70,18 @@ def _read(name: str) -> dict[str, Any]:
 
 def _path(name: str) -> Path:
     return FOLDER / f"{name}.json.gz"
+
+
+def main() -> None:
+    """Write all that are kept as runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    for path in sorted(FOLDER.glob("*.json.gz")):
+        name = path.name.removesuffix(".json.gz")
+        write_run(name, folder / name)
+        print(folder / name)
+
+
+if __name__ == "__main__":
+    main()

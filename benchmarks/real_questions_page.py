@@ -1,4 +1,4 @@
-"""Writes docs/results.md from benchmarks/results/real_questions.json (`python -m benchmarks.real_questions_page`)."""
+"""Writes docs/results.md and its figure from real_questions.json (`python -m benchmarks.real_questions_page`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import real_questions_kept as kept_answers
+from data_builders.files import atomic_path
+from rag_ft.report.figures import save_figure
 
 ROOT = Path(__file__).parent.parent
 Row = Mapping[str, Any]
@@ -25,14 +27,48 @@ OURS = ("answer", "reasoning", "self-reasoning")
 ROUTED = ("answer + routing",)
 
 
+DATA = (
+    ("train/nq_open_train_bm25", "1,855", "questions of Natural Questions, gold and BM25's passages", "CC BY-SA 3.0"),
+    ("dev/nq_open_dev_bm25", "300", "the same, of other questions and gold pages", "CC BY-SA 3.0"),
+    (
+        "dev/squad11_dev_bm25",
+        "600",
+        "questions of SQuAD 1.1's training file, of 42 articles kept apart",
+        "CC BY-SA 4.0",
+    ),
+    ("corpus/squad11_questions", "87,599", "all its questions, with the ids of their paragraphs", "CC BY-SA 4.0"),
+    ("corpus/squad11_passages", "18,896", "all its paragraphs", "CC BY-SA 4.0"),
+    ("corpus/wiki_pool", "15,628", "further passages of Wikipedia", "CC BY-SA"),
+)
+"""Files of DATA, their rows, what is in them, licence."""
+
+
 def main() -> None:
-    """Write the page."""
-    (ROOT / "docs/results.md").write_text(page(), encoding="utf-8")
+    """Write the page and its figure."""
+    save_figure(figure_scores(), ROOT / "docs/results.svg")
+    with atomic_path(ROOT / "docs/results.md") as temporary:
+        temporary.write_text(page(), encoding="utf-8")
+
+
+def figure_scores() -> Row:
+    """Return what the figure takes of the results file, in the form of scores.json."""
+    numbers = _result()["numbers"]
+    return {
+        **{name: numbers[name] for name in ("partial", "recall")},
+        "baseline": "base",
+        "cells": [{**cell, "variant": ""} for cell in numbers["cells"]],
+        "differences": [{**row, "baseline": "base", "variant": ""} for row in numbers["minus base"]],
+    }
+
+
+def _result() -> Row:
+    result: Row = json.loads((ROOT / "benchmarks/results/real_questions.json").read_text(encoding="utf-8"))
+    return result
 
 
 def page() -> str:
     """Return the page of the results file as it is now."""
-    result = json.loads((ROOT / "benchmarks/results/real_questions.json").read_text(encoding="utf-8"))
+    result = _result()
     return "\n".join(_lines(result["numbers"], result["machine"], result["command"])) + "\n"
 
 
@@ -49,17 +85,18 @@ def _lines(numbers: Row, machine: Row, command: str) -> Iterator[str]:
     yield from (
         "SmolLM2-135M-Instruct on Natural Questions and SQuAD 1.1: what training does to it, against baselines that",
         f"saw as many tokens ({tokens:,} each, LoRA, two CPU cores). Asked are {numbers['questions']['all']} dev",
-        f"questions ({asked}); their passages are the first of BM25 and MiniLM, fused, from 34,000 of Wikipedia; gold",
-        "passages that are not among them take the last places. Every number below comes from",
-        "`benchmarks/results/real_questions.json`, which this makes anew:",
+        f"questions ({asked}); their passages are the first of BM25 and MiniLM, fused, from Wikipedia (see",
+        "[the data](#the-data)); gold passages that are not among them take the last places. Numbers come from",
+        "`benchmarks/results/real_questions.json`, those of trials from `real_questions_trials.json` beside it. This",
+        "makes the former anew:",
         "",
         f"    {command}",
         "",
         "The model is the smallest that can be tuned on a laptop: read differences, not heights.",
     )
     if kept := kept_answers.names(WHAT):
-        yield f"Single answers are kept in `benchmarks/results/real_questions` ({', '.join(kept)}), to be paired with"
-        yield "those of other systems by `rag-ft compare`."
+        yield f"Single answers are kept ({', '.join(kept)}): `python -m benchmarks.real_questions_kept FOLDER` writes"
+        yield "them as runs, which `rag-ft compare` pairs with those of another system."
     silent = [name for name in (*numbers["trainings"], *ROUTED) if name not in _systems(numbers)]
     missing = [name for name in OURS if name not in numbers["trainings"]]
     told = {"Trained, and not asked yet": silent, "Not trained on so many tokens yet": missing}
@@ -75,8 +112,20 @@ def _lines(numbers: Row, machine: Row, command: str) -> Iterator[str]:
     yield from _section("What each was trained on", _trainings(numbers))
     yield from _section("What was aimed at", _targets(numbers))
     yield from _section("What was tried on the way", _trials())
+    yield from _section("The data", _data())
     yield ""
     yield f"Measured on {machine['processor']}, {machine['cores']} cores, torch {machine['packages'].get('torch')}."
+
+
+def _data() -> Iterator[str]:
+    yield "DATA holds JSON Lines, compressed. Questions are rows of [`jsonl`](sources.md#jsonl): `id`, `question`,"
+    yield "`answers`, `passages` with `title`, `text`, `is_gold`; in `squad11_questions`, `gold` names paragraphs. NQ's"
+    yield "gold passages are those published with Lost in the Middle (arXiv 2307.03172). Without copies, and without"
+    yield "what only another split may see, 32,669 passages are searched for training and 19,776 for dev questions."
+    yield ""
+    yield "| file (`.jsonl.gz`) | rows | what | licence |"
+    yield "|---|---|---|---|"
+    yield from (f"| `{name}` | {rows} | {what} | {licence} |" for name, rows, what, licence in DATA)
 
 
 def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
