@@ -1,4 +1,4 @@
-"""Chromium over the demo page: found or skipped, what it complains of noted, and colours measured."""
+"""Chromium over a page of ours: found or skipped, what it complains of noted, and colours measured."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def chromium() -> Iterator[Any]:
     driver = pytest.importorskip("playwright.sync_api", reason="pip install playwright, to test in a browser")
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium): the demo is not tested in a browser")
+        pytest.skip("no Chromium here (Debian: apt install chromium): pages are not tested in a browser")
     with driver.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])  # root has no sandbox
         try:
@@ -82,8 +82,8 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, url: str, **context: Any) -> Iterator[tuple[Any, Seen]]:
-    """Open the page as a visitor of their own, and note what it complains of."""
+def opened(browser: Any, url: str, ready: str = "#documents .ragft", **context: Any) -> Iterator[tuple[Any, Seen]]:
+    """Open the page as a visitor of their own, until `ready` is there, and note what it complains of."""
     seen = Seen()
     visit = browser.new_context(**{"viewport": WIDE, "locale": "en-GB", **context})
     visit.set_default_timeout(60_000)
@@ -96,7 +96,7 @@ def opened(browser: Any, url: str, **context: Any) -> Iterator[tuple[Any, Seen]]
             lambda one: None if one.url.startswith((url, "data:", "blob:")) else seen.elsewhere.append(one.url),
         )
         page.goto(url)
-        page.wait_for_selector("#documents .ragft")
+        page.wait_for_selector(ready)
         yield page, seen
     finally:
         visit.close()
