@@ -263,9 +263,9 @@ def test_stored_answers_are_scored_by_what_counts_as_evidence_now(
     run = tmp_path / "runs" / "tiny"
     before = json.loads((run / "evaluation" / "scores.json").read_text())["cells"]
     for path in stores(run).values():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        first, *rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
         flipped = [{**row, "answerable": not row["answerable"]} for row in rows]
-        path.write_text("".join(json.dumps(row) + "\n" for row in flipped), encoding="utf-8")
+        path.write_text("".join(json.dumps(row) + "\n" for row in (first, *flipped)), encoding="utf-8")
     code, out, err = run_verb("evaluate", recipe)
     assert (code, generated(out)) == (0, 0), err
     assert json.loads((run / "evaluation" / "scores.json").read_text())["cells"] == before
