@@ -301,8 +301,9 @@ def main() -> None:
         make(name, told)
     against_base = compared(told.folder, "base")
     numbers = numbers_of(against_base, compared(told.folder, "clean"), told.note)
-    limit = f" --limit {told.limit}" if told.limit else ""
-    write_result("real_questions", numbers, f"python -m benchmarks.real_questions DATA FOLDER{limit}")
+    asked = {name: getattr(told, name) for name in ("tokens", "questions", "limit")}
+    changed = (f" --{name} {value}" for name, value in asked.items() if value != parser.get_default(name))
+    write_result("real_questions", numbers, f"python -m benchmarks.real_questions DATA FOLDER{''.join(changed)}")
     write_page()
 
 
